@@ -1,0 +1,199 @@
+"""A run's folder: ``run.json`` and ``records.jsonl``, written so that a kill at any moment loses at most one scene."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from pydantic import ValidationError
+
+from gen3r_bench.errors import StoreError
+from gen3r_bench.runs.record import Record, RunHeader
+
+HEADER_NAME = "run.json"
+RECORDS_NAME = "records.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as read from its folder.
+
+    Attributes:
+        path: the folder.
+        header: its ``run.json``.
+        records: one for each key, the newest where a key stands twice (a failure that was tried again).
+        torn_tail: whether the last line was cut off, as a kill leaves it; that scene runs again on resume.
+    """
+
+    path: Path
+    header: RunHeader
+    records: tuple[Record, ...]
+    torn_tail: bool = False
+
+
+@contextmanager
+def _explained(action: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"cannot {action} {path}: {reason} (fix: free space or choose another --out)") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file in one step: readers see the old or the new content, never a part.
+
+    Raises:
+        StoreError: where the disk is full or the folder cannot be written; the old content stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _explained("write", path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_header(run: Path) -> RunHeader:
+    """The header of a run folder.
+
+    Raises:
+        StoreError: where there is none, it is damaged, or another version of the suite wrote it.
+    """
+    path = run / HEADER_NAME
+    if not path.is_file():
+        raise StoreError(f"{run} is not a run folder: it has no {HEADER_NAME} (fix: name a folder that `run` wrote)")
+    with _explained("read", path):
+        text = path.read_bytes()
+    try:
+        content = json.loads(text)
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != 1:
+            raise StoreError(
+                f"{path} has schema version {version!r}; this suite reads version 1 (fix: use the suite that wrote it)"
+            )
+        return RunHeader.model_validate(content)
+    except ValueError as error:
+        raise StoreError(
+            f"{path} is damaged: {_first_problem(error)} (fix: restore it, or run with --fresh)"
+        ) from error
+
+
+def _first_problem(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        return f"{where}: {first['msg']}"
+    return str(error)
+
+
+def _parse_records(path: Path) -> tuple[list[Record], int]:
+    """Records of a file, and how many bytes of it are whole lines; a torn last line is left out."""
+    if not path.exists():
+        return [], 0
+    with _explained("read", path):
+        data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    records = []
+    for number, line in enumerate(data[:whole].splitlines(), start=1):
+        try:
+            record = Record.model_validate_json(line)
+        except ValueError as error:
+            raise StoreError(
+                f"{path} line {number} is not a record: {_first_problem(error)} "
+                "(fix: delete that line and run the same command again, which scores that scene anew)"
+            ) from error
+        if record.checksum != record.content_checksum():
+            raise StoreError(
+                f"{path} line {number} was changed after it was written ({record.row}, {record.scene_id}) "
+                "(fix: delete that line and run the same command again)"
+            )
+        records.append(record)
+    return records, whole
+
+
+def _newest(records: list[Record]) -> tuple[Record, ...]:
+    return tuple({record.key: record for record in records}.values())
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder without changing it.
+
+    Raises:
+        StoreError: where a file is missing, damaged or of another version; names the file, the line and the fix.
+    """
+    header = read_header(path)
+    records, whole = _parse_records(path / RECORDS_NAME)
+    size = (path / RECORDS_NAME).stat().st_size if (path / RECORDS_NAME).exists() else 0
+    return Run(path, header, _newest(records), torn_tail=size > whole)
+
+
+class RecordWriter:
+    """Appends records to a run folder; holds its lock, so that two commands never write into one run.
+
+    A torn last line, as a kill leaves it, is cut off on opening.
+
+    Raises:
+        StoreError: where the run is in use, or its files cannot be read or written.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        path = run / RECORDS_NAME
+        with _explained("open", path):
+            run.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise StoreError(f"{run} is being written by another process (fix: wait for it, or use --out)") from error
+        self._mutex = threading.Lock()
+        try:
+            records, whole = _parse_records(path)
+            with _explained("repair", path):
+                self._file.truncate(whole)
+        except StoreError:
+            self._file.close()
+            raise
+        self._size = whole
+        self.found = {record.key: record for record in _newest(records)}
+
+    def append(self, record: Record) -> None:
+        """Write one record and wait until it is on the disk; on an error the file is cut back to whole lines."""
+        line = record.sealed().model_dump_json().encode() + b"\n"
+        with self._mutex, _explained("append to", self.run / RECORDS_NAME):
+            try:
+                written = 0
+                while written < len(line):
+                    written += self._file.write(line[written:])
+                os.fsync(self._file.fileno())
+            except OSError:
+                os.ftruncate(self._file.fileno(), self._size)
+                raise
+            self._size += len(line)
+
+    def write_header(self, header: RunHeader) -> None:
+        write_atomically(self.run / HEADER_NAME, (header.model_dump_json(indent=1) + "\n").encode())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
