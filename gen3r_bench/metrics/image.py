@@ -1,0 +1,195 @@
+"""Image metrics, frame by frame: PSNR and SSIM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gen3r_bench.errors import InputError
+from gen3r_bench.metrics.base import Metric
+
+SsimDialect = Literal["skimage-gauss", "torchmetrics"]
+SSIM_DIALECTS: Final[tuple[str, ...]] = get_args(SsimDialect)
+
+SSIM_SIGMA: Final = 1.5
+SSIM_RADIUS: Final = 5
+_K1: Final = 0.01
+_K2: Final = 0.03
+
+
+def _clip(value: ArrayLike, name: str) -> NDArray[Any]:
+    clip = np.asarray(value)
+    if clip.ndim != 4 or clip.shape[3] != 3:
+        raise InputError(f"{name} has shape {list(clip.shape)}", expected="shape [frames, height, width, 3]")
+    if clip.size == 0:
+        raise InputError(f"{name} of shape {list(clip.shape)} is empty", expected="at least one frame and one pixel")
+    if clip.dtype != np.uint8 and clip.dtype.kind != "f":
+        raise InputError(f"{name} has type {clip.dtype}", expected="uint8, or floats from 0 to 1")
+    return clip
+
+
+def _clips(pred: ArrayLike, gt: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    first, second = _clip(pred, "pred"), _clip(gt, "gt")
+    if first.shape != second.shape:
+        raise InputError(f"pred of shape {list(first.shape)} for gt of {list(second.shape)}", expected="equal shapes")
+    return first, second
+
+
+def _unit_range(frame: NDArray[Any], name: str, index: int) -> NDArray[np.float64]:
+    """One frame as a float64 copy in [0, 1]."""
+    if frame.dtype == np.uint8:
+        return frame / 255.0
+    unit = frame.astype(np.float64)
+    low, high = float(unit.min()), float(unit.max())
+    if not (low >= 0.0 and high <= 1.0):  # false for NaN too
+        raise InputError(
+            f"{name}: frame {index} holds values from {low:g} to {high:g}",
+            expected="uint8, or floats from 0 to 1 without NaN",
+            fix="divide by the maximum, or clip as your protocol says",
+        )
+    return unit
+
+
+def _frame_pairs(pred: NDArray[Any], gt: NDArray[Any]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Pairs of frames in [0, 1], one in memory at a time."""
+    for index, (pred_frame, gt_frame) in enumerate(zip(pred, gt, strict=True)):
+        yield _unit_range(pred_frame, "pred", index), _unit_range(gt_frame, "gt", index)
+
+
+def psnr(pred: ArrayLike, gt: ArrayLike) -> NDArray[np.float64]:
+    """Peak signal-to-noise ratio of each frame: ``-10 log10`` of its mean squared error, with a data range of 1.
+
+    Rounding to 8 bit is the protocol's business: uint8 frames are divided by 255, float frames are taken as they are.
+
+    Args:
+        pred: [F, H, W, 3] predicted frames, uint8 or floats in [0, 1].
+        gt: [F, H, W, 3] true frames; uint8 and floats may be mixed.
+
+    Returns:
+        [F] float64, dB; infinity where the two frames are identical.
+
+    Raises:
+        InputError: on wrong or different shapes, no frame, another type, NaN, or floats outside [0, 1].
+
+    >>> import numpy as np
+    >>> gt = np.zeros((2, 4, 4, 3))
+    >>> psnr(np.stack([gt[0] + 0.1, gt[1]]), gt)
+    array([20., inf])
+    """
+    pred_clip, gt_clip = _clips(pred, gt)
+    error = np.array([np.square(a - b).mean() for a, b in _frame_pairs(pred_clip, gt_clip)])
+    with np.errstate(divide="ignore"):
+        decibel: NDArray[np.float64] = -10.0 * np.log10(error)
+    return decibel
+
+
+def _gaussian_weights() -> NDArray[np.float64]:
+    offset = np.arange(-SSIM_RADIUS, SSIM_RADIUS + 1)
+    weights = np.exp(-0.5 * (offset / SSIM_SIGMA) ** 2)
+    normalised: NDArray[np.float64] = weights / weights.sum()
+    return normalised
+
+
+def _blurred(plane: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.ndimage import correlate1d
+
+    return correlate1d(correlate1d(plane, weights, axis=0, mode="mirror"), weights, axis=1, mode="mirror")
+
+
+def _ssim_map(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """SSIM at each pixel of two [H, W] planes.
+
+    The formula needs the two variances only as their sum, so four blurred maps do where five are customary.
+    """
+    weights = _gaussian_weights()
+    mean_x, mean_y = _blurred(x, weights), _blurred(y, weights)
+    product = mean_x * mean_y
+    squares = mean_x**2 + mean_y**2
+    covariance = _blurred(x * y, weights) - product
+    variances = _blurred(x**2 + y**2, weights) - squares
+    similarity: NDArray[np.float64] = ((2.0 * product + _K1**2) * (2.0 * covariance + _K2**2)) / (
+        (squares + _K1**2) * (variances + _K2**2)
+    )
+    return similarity
+
+
+def ssim(pred: ArrayLike, gt: ArrayLike, *, dialect: SsimDialect = "skimage-gauss") -> NDArray[np.float64]:
+    """Structural similarity of each frame: Gaussian window of 11 pixels, sigma 1.5, mean over R, G and B.
+
+    Both dialects use K1 = 0.01, K2 = 0.03, a data range of 1 and population (co)variances in float64.
+
+    Args:
+        pred: [F, H, W, 3] predicted frames, uint8 or floats in [0, 1]; H and W at least 11.
+        gt: [F, H, W, 3] true frames; uint8 and floats may be mixed.
+        dialect: ``skimage-gauss`` averages the pixels whose window lies inside the frame, as scikit-image does with
+            ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``; ``torchmetrics`` mirrors the frame at
+            its border and averages all pixels.
+
+    Returns:
+        [F] float64, -1 to 1; 1 for identical frames.
+
+    Raises:
+        InputError: as ``psnr``, on frames smaller than the window, and on an unknown dialect.
+
+    Source: Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004.
+
+    >>> import numpy as np
+    >>> gt = np.linspace(0, 1, 16 * 16 * 3).reshape(1, 16, 16, 3)
+    >>> ssim(gt, gt)
+    array([1.])
+    >>> ssim(gt**2, gt).round(4), ssim(gt**2, gt, dialect="torchmetrics").round(4)
+    (array([0.7793]), array([0.6581]))
+    """
+    if dialect not in SSIM_DIALECTS:
+        raise InputError(f"dialect {dialect!r}", expected=" or ".join(SSIM_DIALECTS))
+    pred_clip, gt_clip = _clips(pred, gt)
+    window = 2 * SSIM_RADIUS + 1
+    height, width = gt_clip.shape[1:3]
+    if min(height, width) < window:
+        raise InputError(f"frames of {height}x{width} pixels for ssim", expected=f"at least {window}x{window}")
+    border = SSIM_RADIUS if dialect == "skimage-gauss" else 0
+    inside = np.s_[border : height - border, border : width - border]
+    scores = [
+        np.mean([_ssim_map(a[:, :, channel], b[:, :, channel])[inside].mean() for channel in range(3)])
+        for a, b in _frame_pairs(pred_clip, gt_clip)
+    ]
+    return np.array(scores)
+
+
+PSNR: Final = Metric(
+    name="psnr",
+    dialect="8bit",
+    title="PSNR",
+    unit="dB",
+    higher_is_better=True,
+    bounds=(0.0, float("inf")),
+    reference="10 log10(1 / MSE) of each frame of 8-bit RGB, data range 1",
+    kind="frames",
+    function=psnr,
+)
+
+
+def _ssim_metric(dialect: SsimDialect, reference: str) -> Metric:
+    return Metric(
+        name="ssim",
+        dialect=dialect,
+        title="SSIM",
+        unit="",
+        higher_is_better=True,
+        bounds=(-1.0, 1.0),
+        reference=f"Wang et al. 2004; {reference}",
+        kind="frames",
+        function=partial(ssim, dialect=dialect),
+    )
+
+
+SSIM: Final = _ssim_metric(
+    "skimage-gauss", "scikit-image structural_similarity with gaussian_weights, sigma 1.5, population covariance"
+)
+SSIM_TORCHMETRICS: Final = _ssim_metric(
+    "torchmetrics", "torchmetrics structural_similarity_index_measure, defaults, data range 1"
+)
