@@ -32,6 +32,7 @@ class Contract:
         licence: of the weights.
         training_sets: datasets that it was trained on, by the suite's names.
         reference: paper or page.
+        floor: a trivial answer that shows a metric's lower end; set in grey and never ranked.
     """
 
     method_id: str
@@ -47,6 +48,7 @@ class Contract:
     licence: str = ""
     training_sets: tuple[str, ...] = ()
     reference: str = ""
+    floor: bool = False
 
     def refusal(self, conditioning: Conditioning) -> str | None:
         """Why this method cannot take the conditioning, or None where it can."""

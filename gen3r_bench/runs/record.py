@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
 RowKind = Literal["method", "diagnostic", "baseline"]
 Status = Literal["ok", "failed", "unsupported"]
 
@@ -66,7 +65,7 @@ class CardEntry(_Strict):
 class RunHeader(_Strict):
     """The content of ``run.json``."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     suite_version: str
     created: str
     command: str
@@ -150,6 +149,11 @@ class Record(_Strict):
         if self.status != "ok" and (self.scores or not self.reason):
             raise ValueError(f"a record of status {self.status} needs a reason and no scores")
         return self
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, int]:
+        """What the record is about: a newer record of the same identity replaces an older one."""
+        return self.protocol, self.dataset, self.scene_id, self.row, self.seed
 
     def content_checksum(self) -> str:
         """First 16 hex digits of the SHA-256 of the record without its checksum."""

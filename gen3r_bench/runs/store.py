@@ -29,7 +29,7 @@ class Run:
     Attributes:
         path: the folder.
         header: its ``run.json``.
-        records: one for each key, the newest where a key stands twice (a failure that was tried again).
+        records: one for each (protocol, dataset, scene, row, seed): the newest, where a failure was tried again.
         torn_tail: whether the last line was cut off, as a kill leaves it; that scene runs again on resume.
     """
 
@@ -40,12 +40,14 @@ class Run:
 
 
 @contextmanager
-def _explained(action: str, path: Path) -> Iterator[None]:
+def explained(action: str, path: Path) -> Iterator[None]:
+    """Turn an operating system's error into a StoreError that says what was tried, where, and the fix."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(f"cannot {action} {path}: {reason} (fix: free space or choose another --out)") from error
+        fix = "check that it is there and readable" if action == "read" else "free space or choose another --out"
+        raise StoreError(f"cannot {action} {path}: {reason} (fix: {fix})") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -55,7 +57,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         StoreError: where the disk is full or the folder cannot be written; the old content stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _explained("write", path):
+    with explained("write", path):
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -76,7 +78,7 @@ def read_header(run: Path) -> RunHeader:
     path = run / HEADER_NAME
     if not path.is_file():
         raise StoreError(f"{run} is not a run folder: it has no {HEADER_NAME} (fix: name a folder that `run` wrote)")
-    with _explained("read", path):
+    with explained("read", path):
         text = path.read_bytes()
     try:
         content = json.loads(text)
@@ -104,7 +106,7 @@ def _parse_records(path: Path) -> tuple[list[Record], int]:
     """Records of a file, and how many bytes of it are whole lines; a torn last line is left out."""
     if not path.exists():
         return [], 0
-    with _explained("read", path):
+    with explained("read", path):
         data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     records = []
@@ -126,7 +128,7 @@ def _parse_records(path: Path) -> tuple[list[Record], int]:
 
 
 def _newest(records: list[Record]) -> tuple[Record, ...]:
-    return tuple({record.key: record for record in records}.values())
+    return tuple({record.identity: record for record in records}.values())
 
 
 def read_run(path: Path) -> Run:
@@ -153,7 +155,7 @@ class RecordWriter:
     def __init__(self, run: Path) -> None:
         self.run = run
         path = run / RECORDS_NAME
-        with _explained("open", path):
+        with explained("open", path):
             run.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open("ab", buffering=0)
         try:
@@ -164,7 +166,7 @@ class RecordWriter:
         self._mutex = threading.Lock()
         try:
             records, whole = _parse_records(path)
-            with _explained("repair", path):
+            with explained("repair", path):
                 self._file.truncate(whole)
         except StoreError:
             self._file.close()
@@ -175,7 +177,7 @@ class RecordWriter:
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on the disk; on an error the file is cut back to whole lines."""
         line = record.sealed().model_dump_json().encode() + b"\n"
-        with self._mutex, _explained("append to", self.run / RECORDS_NAME):
+        with self._mutex, explained("append to", self.run / RECORDS_NAME):
             try:
                 written = 0
                 while written < len(line):
@@ -197,3 +199,17 @@ class RecordWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def move_aside(run: Path) -> Path:
+    """Rename a run folder so that a new one can take its name; returns where it went. Nothing is deleted.
+
+    Raises:
+        StoreError: where it cannot be renamed.
+    """
+    number = 1
+    while (target := run.with_name(f"{run.name}.replaced-{number}")).exists():
+        number += 1
+    with explained("move", run):
+        run.rename(target)
+    return target

@@ -1,0 +1,161 @@
+"""``gen3r-bench ls``: what there is: methods, datasets, protocols, metrics, tables."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="List methods, datasets, protocols, metrics and tables.", no_args_is_help=True)
+
+
+def _show(rows: list[dict[str, Any]], columns: list[str], as_json: bool, note: str = "") -> None:
+    """Print rows as JSON with every field, or as a terminal table of the chosen columns."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False, caption=note or None, caption_justify="left")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(row[column]) for column in columns))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return escape(", ".join(str(item) for item in value) or "–")
+    return escape(str(value))
+
+
+@app.command()
+def methods(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """Methods with their contracts, and the diagnostic rows."""
+    import dataclasses
+
+    from gen3r_bench import registry
+    from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
+
+    found = registry.methods()
+    rows = []
+    for name in found.names():
+        contract = found.load(name).contract
+        kind = "floor" if contract.floor else "method"
+        rows.append({"kind": kind, "source": found.entry(name).distribution, **dataclasses.asdict(contract)})
+    for row in DIAGNOSTICS.values():
+        rows.append(
+            {
+                "kind": "diagnostic",
+                "source": "gen3r-bench",
+                "method_id": row.row_id,
+                "summary": row.summary,
+                "settings": ("1view", "2view", "allview"),
+                "cameras": None,
+                "checkpoints": (),
+            }
+        )
+    columns = ["method_id", "kind", "settings", "cameras", "checkpoints", "source", "summary"]
+    _show(rows, columns, json_, "Diagnostic rows look at the ground truth: built in, not pluggable, never ranked.")
+
+
+@app.command()
+def datasets(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """Datasets that can be read."""
+    import dataclasses
+
+    from gen3r_bench import registry
+
+    found = registry.datasets()
+    rows = [
+        {**dataclasses.asdict(found.load(name).info), "source": found.entry(name).distribution}
+        for name in found.names()
+    ]
+    _show(rows, ["name", "title", "has_depth", "scale", "needs_root", "source", "summary"], json_)
+
+
+@app.command()
+def protocols(
+    card: Annotated[str | None, typer.Option("--card", metavar="NAME", help="Print one card in full, as JSON.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Protocols, each with the hash of its card."""
+    from gen3r_bench import registry
+
+    found = registry.protocols()
+    if card is not None:
+        chosen = found.load(card)
+        typer.echo(json.dumps({"hash": chosen.hash, **chosen.model_dump(mode="json")}, indent=1, ensure_ascii=False))
+        return
+    rows = []
+    for name in found.names():
+        loaded = found.load(name)
+        rows.append(
+            {
+                "name": name,
+                "hash": loaded.hash,
+                "setting": loaded.setting,
+                "cameras": loaded.cameras,
+                "paper_tables": loaded.paper_tables,
+                "datasets": [
+                    f"{dataset} {'all' if clip.scenes is None else clip.scenes}"
+                    for dataset, clip in loaded.datasets.items()
+                ],
+                "metrics": [key.partition("@")[0] for key in loaded.metrics],
+                "source": found.entry(name).distribution,
+            }
+        )
+    columns = ["name", "hash", "setting", "cameras", "paper_tables", "datasets", "metrics"]
+    _show(rows, columns, json_, "One card in full: gen3r-bench ls protocols --card NAME")
+
+
+@app.command()
+def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """Metrics in every dialect."""
+    import math
+
+    from gen3r_bench import registry
+
+    rows = [
+        {
+            "key": metric.key,
+            "title": metric.title,
+            "unit": metric.unit or None,
+            "better": "higher" if metric.higher_is_better else "lower",
+            "range": [bound if math.isfinite(bound) else str(bound) for bound in metric.bounds],
+            "computed": metric.function is not None,
+            "reference": metric.reference,
+            "unsupported_reason": metric.unsupported_reason,
+        }
+        for metric in registry.metrics().values()
+    ]
+    _show(rows, ["key", "title", "unit", "better", "range", "computed", "reference"], json_)
+
+
+@app.command()
+def tables(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """The paper's nine tables, and the protocols that feed them."""
+    from gen3r_bench import registry
+    from gen3r_bench.reports.paper import PAPER_TABLES
+
+    found = registry.protocols()
+    cards = [found.load(name) for name in found.names()]
+    rows = [
+        {
+            "table": number,
+            "title": layout.title,
+            "datasets": list(layout.datasets),
+            "protocols": [card.name for card in cards if number in card.paper_tables],
+        }
+        for number, layout in PAPER_TABLES.items()
+    ]
+    _show(rows, ["table", "title", "datasets", "protocols"], json_)

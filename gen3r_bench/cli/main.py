@@ -1,0 +1,57 @@
+"""The command line: one module a command; nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gen3r_bench.cli.ls import app as ls_app
+from gen3r_bench.cli.run import run
+from gen3r_bench.cli.score import score
+from gen3r_bench.cli.table import table
+from gen3r_bench.errors import BenchError
+
+app = typer.Typer(
+    name="gen3r-bench",
+    help="Benchmark and evaluation suite for 3D scene generation and feed-forward reconstruction.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(score)
+app.command()(table)
+app.add_typer(ls_app, name="ls")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from gen3r_bench import __version__
+
+        typer.echo(f"gen3r-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 ok, 1 a check or a scene failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except BenchError as error:
+        print(f"gen3r-bench: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # the reader of our output (head, less) left: not an error, but nothing more can be written
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,98 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gen3r_bench.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from gen3r_bench.datasets.base import Dataset
+    from gen3r_bench.protocols.card import Card
+
+Protocols = Annotated[
+    list[str],
+    typer.Option(
+        "--protocol", "-p", help="Protocol to score under; repeatable (see `ls protocols`).", show_default=False
+    ),
+]
+DatasetNames = Annotated[
+    list[str] | None, typer.Option("--dataset", "-d", help="Dataset; repeatable.  [default: mini]")
+]
+DataRoots = Annotated[
+    list[str] | None,
+    typer.Option("--data-root", metavar="DIR|NAME=DIR", help="Where a dataset lies on disk; repeatable."),
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.  [default: runs/PROTOCOLS-DATASETS]")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Start anew: an existing run folder is moved aside, not continued.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N scenes; the run is then partial.")]
+Scenes = Annotated[
+    list[str] | None, typer.Option("--scenes", help="Only this scene; repeatable; the run is then partial.")
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Scenes side by side.  [default: up to 4]")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--geometry-backend",
+        metavar="exact|released",
+        help="`exact`: this suite's own; `released`: the authors' libraries (Open3D, PyTorch3D), where they import.",
+    ),
+]
+Diagnostics = Annotated[
+    bool, typer.Option("--diagnostics/--no-diagnostics", help="Also run the floor and ceiling rows.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no closing remarks.")]
+
+
+def load_cards(names: list[str]) -> tuple[Card, ...]:
+    """The cards of the named protocols, each once, in the order given."""
+    from gen3r_bench import registry
+
+    return tuple(registry.protocols().load(name) for name in dict.fromkeys(names))
+
+
+def open_datasets(names: list[str] | None, roots: list[str] | None) -> dict[str, Dataset]:
+    """The named datasets, opened at their roots.
+
+    Raises:
+        BenchError: where a name is unknown, a root is missing, belongs to no named dataset, or holds another format.
+    """
+    from gen3r_bench import registry
+
+    chosen = list(dict.fromkeys(names or ["mini"]))
+    for name in chosen:
+        registry.datasets().entry(name)
+    root_of: dict[str, Path] = {}
+    for text in roots or []:
+        name, equals, folder = text.partition("=")
+        if not equals or not name.isidentifier():
+            if len(chosen) > 1:
+                raise InputError(f"--data-root {text}", expected=f"NAME=DIR with one of {', '.join(chosen)} as NAME")
+            name, folder = chosen[0], text
+        if name not in chosen:
+            raise UnknownNameError("dataset in --data-root", name, chosen)
+        root_of[name] = Path(folder).expanduser()
+    return {name: registry.datasets().load(name).open(root_of.get(name)) for name in chosen}
+
+
+def checked_backend(name: str) -> str:
+    """``exact`` or ``released``; the latter only where the authors' libraries import."""
+    if name not in {"exact", "released"}:
+        raise InputError(f"--geometry-backend {name}", expected="exact or released")
+    if name == "released":
+        from gen3r_bench.metrics.released import require_released_libraries
+
+        require_released_libraries()
+    return name
+
+
+def default_jobs() -> int:
+    """As many scenes side by side as there are cores, up to 4: a clip at paper size needs about a gigabyte."""
+    import os
+
+    return min(4, os.cpu_count() or 1)

@@ -1,0 +1,38 @@
+"""What machine and which versions a run was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import gen3r_bench
+
+_PACKAGES = ("numpy", "scipy", "numba", "scikit-image", "pillow", "torch", "lpips", "vbench", "open3d", "pytorch3d")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def capture_environment(device: str) -> dict[str, str]:
+    """Versions and machine, as short strings; packages that are not installed are left out."""
+    facts = {
+        "gen3r-bench": gen3r_bench.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "processor": f"{_processor()}, {os.cpu_count()} threads",
+        "device": device,
+    }
+    for package in _PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return facts

@@ -1,0 +1,184 @@
+"""The rows of a run: methods, diagnostic rows and folders of predictions, behind one interface."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from gen3r_bench import registry
+from gen3r_bench.baselines.diagnostics import DIAGNOSTICS, Diagnostic
+from gen3r_bench.errors import BenchError, InputError, UnknownNameError
+from gen3r_bench.method import Method, load_method_file
+from gen3r_bench.runs.plain_predictions import folder_fingerprint, read_predictions, scene_folder
+from gen3r_bench.runs.record import RowEntry
+from gen3r_bench.scene import Conditioning, Prediction, Scene, Setting
+
+
+class Row(ABC):
+    """One row of a table: something that answers a scene."""
+
+    entry: RowEntry
+    pred_fps_start: Literal["first", "middle"] | None = None
+
+    def fingerprint(self, scene_id: str) -> str:
+        """What decides this row's answer, besides the scene and the seed."""
+        entry = self.entry
+        return f"{entry.label}|{entry.source}|{entry.checkpoint_sha256}"
+
+    def refusal(self, conditioning: Conditioning) -> str | None:
+        """Why this row does not answer the conditioning, or None where it does."""
+        return None
+
+    @abstractmethod
+    def produce(self, scene: Scene, conditioning: Conditioning) -> Prediction:
+        """The row's answer. A method's row hands on the conditioning alone."""
+
+
+class MethodRow(Row):
+    """A method with its weights; one prediction at a time, since networks are not shared between threads."""
+
+    def __init__(self, method: Method, entry: RowEntry) -> None:
+        self.entry = entry
+        self._method = method
+        self._mutex = threading.Lock()
+
+    def refusal(self, conditioning: Conditioning) -> str | None:
+        return self._method.contract.refusal(conditioning)
+
+    def produce(self, scene: Scene, conditioning: Conditioning) -> Prediction:
+        with self._mutex:
+            prediction: object = self._method.predict(conditioning)
+        if not isinstance(prediction, Prediction):
+            raise InputError(f"predict returned {type(prediction).__name__}", expected="a gen3r_bench.scene.Prediction")
+        return prediction
+
+
+class DiagnosticRow(Row):
+    """A built-in row that looks at the ground truth."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        self._diagnostic = diagnostic
+        self.pred_fps_start = diagnostic.pred_fps_start
+        self.entry = RowEntry(
+            label=diagnostic.row_id, method_id=diagnostic.row_id, title=diagnostic.row_id, kind="diagnostic"
+        )
+
+    def produce(self, scene: Scene, conditioning: Conditioning) -> Prediction:
+        return self._diagnostic.predict(scene, conditioning.seed)
+
+
+class FolderRow(Row):
+    """Predictions that were made elsewhere, one folder a scene."""
+
+    def __init__(self, root: Path, name: str, *, only_scene: bool) -> None:
+        if not root.is_dir():
+            raise InputError(
+                f"predictions folder {str(root)!r} does not exist", expected="a folder with one folder a scene"
+            )
+        if not re.fullmatch(r"[\w.+-]+(@[\w.+-]+)?", name):
+            raise InputError(f"row name {name!r}", expected="a name such as my-method or my-method@weights")
+        self._root = root
+        self._only_scene = only_scene
+        method_id, _, checkpoint = name.partition("@")
+        self.entry = RowEntry(
+            label=name,
+            method_id=method_id,
+            title=method_id,
+            kind="method",
+            checkpoint=checkpoint or None,
+            source="predictions folder",
+        )
+
+    def fingerprint(self, scene_id: str) -> str:
+        folder = scene_folder(self._root, scene_id, only_scene=self._only_scene)
+        return f"{self.entry.label}|{folder_fingerprint(folder)}"
+
+    def produce(self, scene: Scene, conditioning: Conditioning) -> Prediction:
+        folder = scene_folder(self._root, scene.scene_id, only_scene=self._only_scene)
+        return read_predictions(folder, scene.num_frames, scene.image_size)
+
+
+def default_method_specs() -> list[str]:
+    """Every registered method that ships a ``reference`` checkpoint, as ``id@reference``."""
+    specs = []
+    for name in registry.methods().names():
+        contract = registry.methods().load(name).contract
+        if not contract.floor and "reference" in contract.checkpoints:
+            specs.append(f"{name}@reference")
+    return specs
+
+
+def floor_specs(settings: Iterable[Setting]) -> list[str]:
+    """The floor and ceiling rows: diagnostics first, then the registered floors that take one of the settings."""
+    wanted = set(settings)
+    contracts = {name: registry.methods().load(name).contract for name in registry.methods().names()}
+    floors = [name for name, contract in contracts.items() if contract.floor and wanted & set(contract.settings)]
+    return [*DIAGNOSTICS, *floors]
+
+
+def make_row(spec: str, *, device: str) -> Row:
+    """The row that a word on the command line names.
+
+    Args:
+        spec: ``id``, ``id@checkpoint``, ``path/to/file.py:Class`` or ``path/to/file.py:Class@checkpoint``.
+        device: where a method's network runs.
+
+    Raises:
+        BenchError: where the name is unknown or the method cannot be loaded.
+    """
+    name, _, checkpoint = spec.partition("@")
+    source = "built-in"
+    if ".py:" in name or name.endswith(".py"):
+        if name.endswith(".py"):
+            raise InputError(f"method {name!r}", expected="path/to/file.py:ClassName", fix=f"write {name}:ClassName")
+        method_class = load_method_file(name)
+        path = Path(name.rpartition(":")[0])
+        source = f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    elif name in DIAGNOSTICS:
+        if checkpoint:
+            raise InputError(f"checkpoint {checkpoint!r} for the diagnostic row {name}", expected="none")
+        return DiagnosticRow(DIAGNOSTICS[name])
+    else:
+        methods = registry.methods()
+        if name not in methods.names():
+            raise UnknownNameError("method", name, [*methods.names(), *DIAGNOSTICS])
+        method_class = methods.load(name)
+        entry = methods.entry(name)
+        if not entry.built_in:
+            source = f"{entry.distribution} {version(entry.distribution)}"
+    contract = method_class.contract
+    chosen = checkpoint or (contract.checkpoints[0] if contract.checkpoints else None)
+    method = _loaded(method_class, chosen, device)
+    label = contract.method_id if chosen is None else f"{contract.method_id}@{Path(chosen).name}"
+    return MethodRow(
+        method,
+        RowEntry(
+            label=label,
+            method_id=contract.method_id,
+            title=contract.title,
+            kind="baseline" if contract.floor else "method",
+            checkpoint=chosen,
+            checkpoint_sha256=method.checkpoint_sha256,
+            source=source,
+            licence=contract.licence,
+            training_sets=contract.training_sets,
+        ),
+    )
+
+
+def _loaded(method_class: type[Method], checkpoint: str | None, device: str) -> Method:
+    try:
+        return method_class.load(checkpoint, device=device)
+    except BenchError:
+        raise
+    except Exception as error:
+        # a method's own code may fail in any way; nothing has run yet, so it is the user's command that fails
+        raise BenchError(
+            f"method {method_class.contract.method_id} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,155 @@
+"""From a prediction and a scene to the numbers that a card asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from gen3r_bench.errors import InputError
+from gen3r_bench.metrics.base import Metric
+from gen3r_bench.metrics.cameras import relative_pose_errors
+from gen3r_bench.protocols.appearance import score_frames
+from gen3r_bench.protocols.card import Card
+from gen3r_bench.protocols.geometry import SceneTruth, score_geometry
+from gen3r_bench.scene import Prediction, conditioning_indices
+
+if TYPE_CHECKING:
+    from gen3r_bench.metrics.geometry import GeometryScore
+
+Coverage = Literal["all", "subset", "given-views"]
+
+
+@dataclass(slots=True)
+class Scores:
+    """What a prediction gets under one card: numbers by metric key, or the reason why there is none."""
+
+    coverage: Coverage
+    n_frames: int
+    values: dict[str, float] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    geometry: GeometryScore | None = None
+    flags: list[str] = field(default_factory=list)
+
+
+def check_fit(prediction: Prediction, num_frames: int, image_size: tuple[int, int]) -> None:
+    """Raise InputError where a prediction does not lie on the target's frames and pixels."""
+    if prediction.frame_indices[-1] >= num_frames:
+        raise InputError(
+            f"prediction covers frame {prediction.frame_indices[-1]}",
+            expected=f"indices below {num_frames}, the clip's length",
+        )
+    size = prediction.image_size
+    if size is not None and size != image_size:
+        raise InputError(
+            f"prediction at {size[0]}x{size[1]} pixels",
+            expected=f"the target's {image_size[0]}x{image_size[1]}",
+            fix="resize in the adapter and say so in `adaptations`",
+        )
+
+
+def coverage_of(prediction: Prediction, card: Card, num_frames: int) -> Coverage:
+    """Whether a prediction covers the clip, only the views that it was given, or another subset."""
+    if len(prediction.frame_indices) == num_frames:
+        return "all"
+    given = set(conditioning_indices(card.setting, num_frames))
+    return "given-views" if set(prediction.frame_indices) <= given else "subset"
+
+
+def score(
+    card: Card,
+    truth: SceneTruth,
+    prediction: Prediction,
+    metrics: Mapping[str, Metric],
+    *,
+    pred_fps_start: Literal["first", "middle"] | None = None,
+    backend: Literal["exact", "released"] = "exact",
+) -> Scores:
+    """Score one prediction under one card.
+
+    Args:
+        card: the protocol.
+        truth: the scene, with what is shared between rows.
+        prediction: checked against the scene's frames and size.
+        metrics: registered metrics by key.
+        pred_fps_start: overrides where the prediction's farthest point sampling starts (the ``resample`` row).
+        backend: ``exact`` (ours) or ``released`` (the authors' libraries).
+
+    Raises:
+        InputError, AlignmentError: where the prediction cannot be scored; the run writes a failure record.
+    """
+    scene = truth.scene
+    check_fit(prediction, scene.num_frames, scene.image_size)
+    indices = list(prediction.frame_indices)
+    coverage = coverage_of(prediction, card, scene.num_frames)
+    result = Scores(coverage=coverage, n_frames=len(indices))
+
+    by_kind: dict[str, list[Metric]] = {"points": [], "poses": [], "frames": [], "video": []}
+    for key in card.metrics:
+        metric = metrics.get(key)
+        if metric is None:
+            raise InputError(f"protocol {card.name} asks for metric {key!r}", expected=f"one of {', '.join(metrics)}")
+        if metric.function is None:
+            result.unsupported[key] = metric.unsupported_reason
+        else:
+            by_kind[metric.kind].append(metric)
+
+    if by_kind["points"]:
+        points = prediction.world_points()
+        if not scene.valid.any():
+            _refuse(result, by_kind["points"], f"{scene.dataset} scene {scene.scene_id} has no valid depth")
+        elif points is None:
+            _refuse(result, by_kind["points"], "the prediction holds no points, nor depth with cameras")
+        else:
+            assert card.geometry is not None
+            geometry = score_geometry(
+                truth,
+                points,
+                prediction.frame_indices,
+                card.geometry,
+                given_views_only=coverage == "given-views",
+                pred_fps_start=pred_fps_start,
+                backend=backend,
+            )
+            result.geometry = geometry
+            for metric in by_kind["points"]:
+                assert metric.function is not None
+                result.values[metric.key] = float(metric.function(geometry))
+            if geometry.capped:
+                result.flags.append(
+                    f"fewer voxels than {card.geometry.num_points} points: sampled {geometry.pred_sampled} predicted, "
+                    f"{geometry.gt_sampled} true"
+                )
+            if geometry.n_dropped:
+                result.flags.append(f"{geometry.n_dropped} pixels dropped: non-finite points")
+
+    if by_kind["poses"]:
+        if prediction.world_from_cam is None:
+            _refuse(result, by_kind["poses"], "the prediction holds no cameras")
+        elif len(indices) < 2:
+            _refuse(result, by_kind["poses"], "relative poses need two frames, the prediction covers one")
+        else:
+            errors = relative_pose_errors(prediction.world_from_cam, scene.cameras.world_from_cam[indices])
+            for metric in by_kind["poses"]:
+                assert metric.function is not None
+                result.values[metric.key] = float(metric.function(errors))
+
+    if by_kind["frames"] or by_kind["video"]:
+        if prediction.rgb is None:
+            _refuse(result, by_kind["frames"] + by_kind["video"], "the prediction holds no frames")
+        else:
+            true_rgb = scene.rgb[indices]
+            given = conditioning_indices(card.setting, scene.num_frames)
+            novel = ~np.isin(indices, given)
+            for metric in by_kind["frames"]:
+                result.values.update(score_frames(card, metric, prediction.rgb, true_rgb, novel))
+            for metric in by_kind["video"]:
+                assert metric.function is not None
+                result.values[metric.key] = float(metric.function(prediction.rgb, true_rgb))
+    return result
+
+
+def _refuse(result: Scores, metrics: list[Metric], reason: str) -> None:
+    result.unsupported.update({metric.key: reason for metric in metrics})
