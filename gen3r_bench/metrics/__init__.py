@@ -6,18 +6,51 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from gen3r_bench.metrics.alignment import AlignmentError, Similarity, align_points
     from gen3r_bench.metrics.cameras import RelativePoseErrors, pose_auc, relative_pose_errors
+    from gen3r_bench.metrics.chamfer_distance import Chamfer, chamfer
+    from gen3r_bench.metrics.farthest_point import farthest_point_indices
+    from gen3r_bench.metrics.geometry import GeometryScore, GroundTruthCloud, prepare_ground_truth, score_points
     from gen3r_bench.metrics.image import psnr, ssim
+    from gen3r_bench.metrics.voxel import voxel_downsample
 
 _EXPORTS: Final[dict[str, str]] = {
+    "AlignmentError": "alignment",
+    "Chamfer": "chamfer_distance",
+    "GeometryScore": "geometry",
+    "GroundTruthCloud": "geometry",
     "RelativePoseErrors": "cameras",
+    "Similarity": "alignment",
+    "align_points": "alignment",
+    "chamfer": "chamfer_distance",
+    "farthest_point_indices": "farthest_point",
     "pose_auc": "cameras",
+    "prepare_ground_truth": "geometry",
     "psnr": "image",
     "relative_pose_errors": "cameras",
+    "score_points": "geometry",
     "ssim": "image",
+    "voxel_downsample": "voxel",
 }
 
-__all__ = ["RelativePoseErrors", "pose_auc", "psnr", "relative_pose_errors", "ssim"]
+__all__ = [
+    "AlignmentError",
+    "Chamfer",
+    "GeometryScore",
+    "GroundTruthCloud",
+    "RelativePoseErrors",
+    "Similarity",
+    "align_points",
+    "chamfer",
+    "farthest_point_indices",
+    "pose_auc",
+    "prepare_ground_truth",
+    "psnr",
+    "relative_pose_errors",
+    "score_points",
+    "ssim",
+    "voxel_downsample",
+]
 
 
 def __getattr__(name: str) -> Any:
