@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from gen3r_bench.errors import InputError
+from gen3r_bench.metrics.cameras import (
+    AUC5,
+    AUC15,
+    AUC30,
+    AUC30_EXACT,
+    ROTATION_ERROR,
+    TRANSLATION_ERROR,
+    RelativePoseErrors,
+    pose_auc,
+    relative_pose_errors,
+)
+
+SEEDS = st.integers(0, 2**32 - 1)
+METRICS = (AUC5, AUC15, AUC30, AUC30_EXACT, ROTATION_ERROR, TRANSLATION_ERROR)
+
+
+def poses_of(rotation: Rotation, centres: np.ndarray) -> np.ndarray:
+    poses = np.tile(np.eye(4), (len(centres), 1, 1))
+    poses[:, :3, :3] = rotation.as_matrix()
+    poses[:, :3, 3] = centres
+    return poses
+
+
+def random_poses(rng: np.random.Generator, frames: int) -> np.ndarray:
+    return poses_of(Rotation.random(frames, rng=rng), rng.normal(size=(frames, 3)))
+
+
+def nudged(poses: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    turn = Rotation.from_rotvec(size * rng.normal(size=(len(poses), 3)))
+    return poses_of(
+        Rotation.from_matrix(poses[:, :3, :3]) * turn, poses[:, :3, 3] + size * rng.normal(size=(len(poses), 3))
+    )
+
+
+def errors_of(rotation: list[float], translation: list[float] | None = None) -> RelativePoseErrors:
+    pairs = np.stack([np.arange(len(rotation)), np.arange(len(rotation)) + 1], axis=1)
+    return RelativePoseErrors(np.array(rotation), np.array(translation or [0.0] * len(rotation)), pairs)
+
+
+def naive_errors(pred: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pair by pair with general inverses and scipy's angles."""
+    rotation, translation = [], []
+    for i in range(len(gt)):
+        for j in range(i + 1, len(gt)):
+            a, b = np.linalg.inv(pred[i]) @ pred[j], np.linalg.inv(gt[i]) @ gt[j]
+            between = Rotation.from_matrix(a[:3, :3]).inv() * Rotation.from_matrix(b[:3, :3])
+            rotation.append(np.degrees(between.magnitude()))
+            cosine = abs(a[:3, 3] @ b[:3, 3]) / np.linalg.norm(a[:3, 3]) / np.linalg.norm(b[:3, 3])
+            translation.append(np.degrees(np.arccos(min(cosine, 1.0))))
+    return np.array(rotation), np.array(translation)
+
+
+@pytest.fixture(scope="session")
+def goldens(shared_dir: Path) -> dict:
+    return json.loads((shared_dir / "goldens" / "upstream_functions.json").read_text())
+
+
+def golden_trajectories() -> tuple[np.ndarray, np.ndarray]:
+    """The trajectories that the golden file describes under ``_inputs``."""
+    i = np.arange(10)
+    about = Rotation.from_rotvec
+    axis = np.eye(3)
+    gt_rotation = about(np.outer(0.01 * i, axis[2])) * about(np.outer(0.05 * i, axis[1]))
+    gt_centre = np.stack([0.3 * i, 0.05 * np.sin(i), 0.002 * i**2], axis=1)
+    turn = about(np.outer(0.10 * np.sin(2 * i), axis[1])) * about(np.outer(0.06 * np.cos(i), axis[0]))
+    centre = 1.7 * gt_centre + 0.06 * np.stack([np.sin(3 * i), np.cos(2 * i), np.sin(i)], axis=1)
+    return poses_of(gt_rotation * turn, centre), poses_of(gt_rotation, gt_centre)
+
+
+@pytest.mark.parametrize("world", ["pred", "pred_world_moved"])
+def test_matches_upstream_vggt(goldens: dict, world: str) -> None:
+    golden = goldens["vggt_auc"][f"v2_current/{world}"]
+    pred, gt = golden_trajectories()
+    if world == "pred_world_moved":
+        move = np.eye(4)
+        move[:3, :3] = (Rotation.from_rotvec([0.4, 0, 0]) * Rotation.from_rotvec([0, 0, 0.9])).as_matrix()
+        move[:3, 3] = [1, 2, 3]
+        pred = move @ pred
+    errors = relative_pose_errors(pred, gt)
+    for threshold in (30, 15, 5, 3):
+        assert pose_auc(errors, threshold=threshold) == pytest.approx(golden[f"auc{threshold}"], abs=1e-12)
+    assert errors.rotation_deg.mean() == pytest.approx(golden["mean_r_deg"], abs=1e-9)
+    assert errors.translation_deg.mean() == pytest.approx(golden["mean_t_deg"], abs=1e-9)
+    np.testing.assert_allclose(errors.rotation_deg[:3], golden["first_pairs_r"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(errors.translation_deg[:3], golden["first_pairs_t"], rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(errors.pairs[:3], [[0, 1], [0, 2], [0, 3]])
+
+
+def test_matches_upstream_at_bin_edges(goldens: dict) -> None:
+    golden = goldens["vggt_auc_boundary"]
+    assert pose_auc(errors_of(golden["errors_deg"])) == pytest.approx(golden["auc30"], abs=1e-12)
+
+
+def test_matches_upstream_without_motion(goldens: dict) -> None:
+    golden = goldens["vggt_identical_static"]
+    still = np.tile(np.eye(4), (3, 1, 1))
+    errors = relative_pose_errors(still, still)
+    np.testing.assert_allclose(errors.rotation_deg, golden["r_deg"], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(errors.translation_deg, golden["t_deg"], rtol=0, atol=1e-9)
+    assert errors.static_pairs == 3
+    assert pose_auc(errors) == 0.0
+
+
+@given(SEEDS, st.integers(2, 12))
+def test_equals_naive_loop(seed: int, frames: int) -> None:
+    rng = np.random.default_rng(seed)
+    pred, gt = random_poses(rng, frames), random_poses(rng, frames)
+    errors = relative_pose_errors(pred, gt)
+    rotation, translation = naive_errors(pred, gt)
+    # an arc cosine near 0 or 180 degrees keeps half the digits, in upstream's formula as in the naive one
+    np.testing.assert_allclose(errors.rotation_deg, rotation, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(errors.translation_deg, translation, rtol=0, atol=1e-5)
+    assert len(errors) == frames * (frames - 1) // 2
+    assert errors.static_pairs == 0
+
+
+@given(SEEDS, st.floats(1e-3, 1e3))
+def test_worlds_and_scale_do_not_matter(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    gt = random_poses(rng, 6)
+    pred = nudged(gt, rng, 0.05)
+    moved = random_poses(rng, 1) @ pred
+    moved[:, :3, 3] *= scale
+    plain, other = relative_pose_errors(pred, gt), relative_pose_errors(moved, random_poses(rng, 1) @ gt)
+    np.testing.assert_allclose(other.rotation_deg, plain.rotation_deg, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(other.translation_deg, plain.translation_deg, rtol=0, atol=1e-5)
+    assert pose_auc(other, dialect="exact") == pytest.approx(pose_auc(plain, dialect="exact"), abs=1e-6)
+
+
+@given(SEEDS)
+def test_exchange_and_order_of_frames(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    gt = random_poses(rng, 5)
+    pred = nudged(gt, rng, 0.3)
+    errors = relative_pose_errors(pred, gt)
+    exchanged = relative_pose_errors(gt, pred)
+    np.testing.assert_array_equal(exchanged.rotation_deg, errors.rotation_deg)
+    np.testing.assert_array_equal(exchanged.translation_deg, errors.translation_deg)
+    # the angle between rotations has no first frame; the direction of motion is seen from the pair's first frame
+    order = rng.permutation(5)
+    shuffled = relative_pose_errors(pred[order], gt[order])
+    np.testing.assert_allclose(np.sort(shuffled.rotation_deg), np.sort(errors.rotation_deg), atol=1e-5)
+
+
+@given(SEEDS)
+def test_perfect_poses_score_one(seed: int) -> None:
+    gt = random_poses(np.random.default_rng(seed), 4)
+    errors = relative_pose_errors(gt, gt)
+    assert errors.largest_deg.max() < 1e-5
+    assert AUC30.function is not None
+    assert AUC30.function(errors) == 1.0
+    assert pose_auc(errors, dialect="exact") == pytest.approx(1.0, abs=1e-6)
+
+
+def test_reversed_motion_is_no_error_and_a_right_angle_is_the_worst() -> None:
+    gt = poses_of(Rotation.identity(3), np.outer(np.arange(3.0), [1, 0, 0]))
+    back, across = gt.copy(), gt.copy()
+    back[:, :3, 3] *= -1
+    across[:, :3, 3] = np.outer(np.arange(3.0), [0, 1, 0])
+    assert relative_pose_errors(back, gt).translation_deg.max() < 1e-5
+    np.testing.assert_allclose(relative_pose_errors(across, gt).translation_deg, 90.0)
+
+
+@pytest.mark.parametrize("degrees", [1e-3, 0.5, 29.0, 90.0, 179.9])
+def test_known_rotation(degrees: float) -> None:
+    gt = poses_of(Rotation.identity(2), np.array([[0.0, 0, 0], [1, 0, 0]]))
+    pred = gt.copy()
+    pred[1, :3, :3] = Rotation.from_rotvec([0, 0, degrees], degrees=True).as_matrix()
+    assert relative_pose_errors(pred, gt).rotation_deg[0] == pytest.approx(degrees, abs=1e-6)
+
+
+def test_half_turn() -> None:
+    gt = poses_of(Rotation.identity(2), np.array([[0.0, 0, 0], [1, 0, 0]]))
+    pred = gt.copy()
+    pred[1, :3, :3] = np.diag([-1.0, -1.0, 1.0])
+    assert relative_pose_errors(pred, gt).rotation_deg[0] == 180.0
+
+
+def test_auc_falls_as_noise_grows() -> None:
+    rng = np.random.default_rng(0)
+    gt = random_poses(rng, 20)
+    scores = [
+        pose_auc(relative_pose_errors(nudged(gt, np.random.default_rng(1), size), gt))
+        for size in (0, 0.02, 0.1, 0.3, 1)
+    ]
+    assert scores[0] == 1.0
+    assert all(a > b for a, b in itertools.pairwise(scores))
+
+
+def test_frozen_prediction_fails_every_pair() -> None:
+    gt = random_poses(np.random.default_rng(0), 5)
+    errors = relative_pose_errors(np.tile(gt[:1], (5, 1, 1)), gt)
+    np.testing.assert_array_equal(errors.translation_deg, 90.0)
+    assert errors.static_pairs == 0
+    assert pose_auc(errors) == 0.0
+
+
+def test_static_pairs_are_counted_on_the_truth() -> None:
+    centres = np.array([[0.0, 0, 0], [0, 0, 0], [1e-9, 0, 0], [1, 0, 0]])
+    gt = poses_of(Rotation.identity(4), centres)
+    assert relative_pose_errors(random_poses(np.random.default_rng(0), 4), gt).static_pairs == 3
+
+
+def test_distant_world_keeps_its_digits() -> None:
+    rng = np.random.default_rng(0)
+    gt = random_poses(rng, 6)
+    pred = nudged(gt, rng, 0.02)
+    far = gt.copy()
+    far[:, :3, 3] += [4e5, -2e5, 1e5]  # a world in a national survey grid
+    np.testing.assert_allclose(
+        relative_pose_errors(pred, far).translation_deg, relative_pose_errors(pred, gt).translation_deg, atol=1e-6
+    )
+
+
+def test_real_trajectory(shared_dir: Path) -> None:
+    """RGBD-SLAM against motion capture, TUM fr1/xyz: a good estimate whose errors are known to be near a degree."""
+
+    def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+        table = np.loadtxt(shared_dir / "data" / "tum_traj_fr1_xyz" / f"freiburg1_xyz-{name}.txt")
+        return table[:, 0], poses_of(Rotation.from_quat(table[:, 4:8]), table[:, 1:4])
+
+    time, pred = read("rgbdslam")
+    true_time, gt = read("groundtruth")
+    nearest = np.abs(true_time[None] - time[:, None]).argmin(axis=1)
+    close = np.abs(true_time[nearest] - time) < 0.02
+    errors = relative_pose_errors(pred[close][::16], gt[nearest][close][::16])
+    assert len(errors) > 500
+    assert np.median(errors.rotation_deg) < 2
+    assert np.median(errors.translation_deg) < 5
+    assert 0.6 < pose_auc(errors) < 1
+
+
+@pytest.mark.parametrize("threshold", [1, 5, 30, 90])
+def test_naive_area(threshold: int) -> None:
+    rng = np.random.default_rng(3)
+    errors = errors_of(list(rng.uniform(0, 60, 50)), list(rng.uniform(0, 60, 50)))
+    counts, _ = np.histogram(errors.largest_deg, bins=np.arange(threshold + 1))
+    assert pose_auc(errors, threshold=threshold) == pytest.approx(np.mean(np.cumsum(counts) / 50), abs=1e-12)
+    middles = (np.arange(20000) + 0.5) * threshold / 20000
+    recall = (errors.largest_deg[None] <= middles[:, None]).mean(axis=1)
+    assert pose_auc(errors, threshold=threshold, dialect="exact") == pytest.approx(recall.mean(), abs=1e-4)
+
+
+@given(st.lists(st.floats(0, 180), min_size=1, max_size=30), st.integers(1, 180))
+def test_auc_bounds_and_dialects(degrees: list[float], threshold: int) -> None:
+    errors = errors_of(degrees)
+    binned, exact = pose_auc(errors, threshold=threshold), pose_auc(errors, threshold=threshold, dialect="exact")
+    assert 0 <= exact <= binned + 1e-12
+    assert binned <= min(1.0, exact + 1 / threshold + 1e-12)
+    assert pose_auc(errors_of(degrees[::-1]), threshold=threshold) == binned
+
+
+def test_largest_error_decides() -> None:
+    assert pose_auc(errors_of([1.0, 50.0], [50.0, 1.0])) == 0.0
+    assert pose_auc(errors_of([0.0, 0.0], [0.5, 12.0])) == (30 + 18) / 60
+
+
+@pytest.mark.parametrize(
+    ("threshold", "dialect", "words"),
+    [
+        (0, "hist1deg", "positive"),
+        (-3, "exact", "positive"),
+        (float("nan"), "exact", "positive"),
+        (float("inf"), "exact", "positive"),
+        (2.5, "hist1deg", "whole degrees"),
+        (30, "hist", "'hist'; expected hist1deg or exact"),
+    ],
+)
+def test_auc_refuses(threshold: float, dialect: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        pose_auc(errors_of([1.0]), threshold=threshold, dialect=dialect)  # type: ignore[arg-type]
+
+
+def test_exact_takes_a_fraction_of_a_degree() -> None:
+    assert pose_auc(errors_of([0.25, 1.0]), threshold=0.5, dialect="exact") == 0.25
+
+
+def changed(index: tuple, value: float) -> np.ndarray:
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[index] = value
+    return poses
+
+
+GOOD = np.tile(np.eye(4), (3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt", "words"),
+    [
+        (GOOD, GOOD[:2], "3 predicted poses for 2 true ones"),
+        (GOOD[:1], GOOD[:1], "at least 2 frames"),
+        (GOOD[:0], GOOD[:0], "at least 2 frames"),
+        (GOOD[:, :3], GOOD, "pred_world_from_cam has shape"),
+        (GOOD, GOOD[0], "gt_world_from_cam has shape"),
+        (changed((1, 0, 3), np.nan), GOOD, "non-finite"),
+        (GOOD, changed((1, 0, 3), np.inf), "gt_world_from_cam holds 1 non-finite"),
+        (changed((2, 0, 0), 2.0), GOOD, "pred_world_from_cam: the rotation of frame 2"),
+        (changed((2, 2, 2), -1.0), GOOD, "reflection"),
+        (changed((1, 3, 0), 1.0), GOOD, "0 0 0 1"),
+        (GOOD.astype(complex), GOOD, "real numbers"),
+        (None, GOOD, "missing"),
+    ],
+)
+def test_poses_refused(pred: np.ndarray, gt: np.ndarray, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        relative_pose_errors(pred, gt)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "translation", "pairs", "words"),
+    [
+        ([], [], np.zeros((0, 2)), "0 pairs"),
+        ([1.0], [1.0, 2.0], [[0, 1]], "translation_deg has shape"),
+        ([1.0], [1.0], [[0, 1], [0, 2]], "pairs has shape"),
+        ([np.nan], [1.0], [[0, 1]], "non-finite"),
+        ([-1.0], [1.0], [[0, 1]], "negative"),
+    ],
+)
+def test_errors_refused(rotation: list, translation: list, pairs: list, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        RelativePoseErrors(np.array(rotation), np.array(translation), np.array(pairs))
+
+
+@settings(max_examples=30)
+@given(SEEDS)
+def test_metrics_stay_in_their_bounds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    errors = relative_pose_errors(random_poses(rng, 5), random_poses(rng, 5))
+    for metric in METRICS:
+        assert metric.function is not None
+        value = metric.function(errors)
+        assert isinstance(value, float)
+        assert metric.bounds[0] <= value <= metric.bounds[1], metric.key
+
+
+def test_inputs_are_not_modified() -> None:
+    gt = random_poses(np.random.default_rng(0), 5)
+    pred = gt.astype(np.float32)
+    before = gt.copy(), pred.copy()
+    errors = relative_pose_errors(pred, gt)
+    np.testing.assert_array_equal(gt, before[0])
+    np.testing.assert_array_equal(pred, before[1])
+    assert gt.flags.writeable
+    assert not errors.rotation_deg.flags.writeable
+    assert errors.largest_deg.max() < 0.01
