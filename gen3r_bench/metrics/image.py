@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.metrics._numba import compiled
 from gen3r_bench.metrics.base import Metric
 
-SsimDialect = Literal["skimage-gauss", "torchmetrics"]
+SsimDialect = Literal["skimage-gauss", "skimage-gauss-sample", "torchmetrics"]
 SSIM_DIALECTS: Final[tuple[str, ...]] = get_args(SsimDialect)
 
 SSIM_SIGMA: Final = 1.5
@@ -94,40 +95,57 @@ def _gaussian_weights() -> NDArray[np.float64]:
     return normalised
 
 
-def _blurred(plane: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _interleaved(frame: NDArray[np.float64], *, mirrored: bool) -> NDArray[np.float64]:
+    """A [H, W, 3] frame as a [H, W * 3] plane, with a mirrored border as wide as the window's radius if asked."""
+    if mirrored:
+        side = (SSIM_RADIUS, SSIM_RADIUS)
+        frame = np.pad(frame, (side, side, (0, 0)), mode="reflect")
+    return np.ascontiguousarray(frame).reshape(len(frame), -1)
+
+
+def _mean_ssim(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    step: int,
+    covariance_factor: float,
+    c1: float,
+    c2: float,
+) -> float:
+    """Mean SSIM of all windows inside two [H, W * step] planes of interleaved channels.
+
+    The formula needs the two variances only as their sum, so four filtered maps do where five are customary.
+    """
     from scipy.ndimage import correlate1d
 
-    return correlate1d(correlate1d(plane, weights, axis=0, mode="mirror"), weights, axis=1, mode="mirror")
+    radius = len(weights) // 2
 
+    def filtered(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+        image = plane.reshape(len(plane), -1, step)
+        both: NDArray[np.float64] = correlate1d(correlate1d(image, weights, axis=0), weights, axis=1)
+        return both[radius:-radius, radius:-radius]
 
-def _ssim_map(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SSIM at each pixel of two [H, W] planes.
-
-    The formula needs the two variances only as their sum, so four blurred maps do where five are customary.
-    """
-    weights = _gaussian_weights()
-    mean_x, mean_y = _blurred(x, weights), _blurred(y, weights)
+    mean_x, mean_y = filtered(x), filtered(y)
     product = mean_x * mean_y
     squares = mean_x**2 + mean_y**2
-    covariance = _blurred(x * y, weights) - product
-    variances = _blurred(x**2 + y**2, weights) - squares
-    similarity: NDArray[np.float64] = ((2.0 * product + _K1**2) * (2.0 * covariance + _K2**2)) / (
-        (squares + _K1**2) * (variances + _K2**2)
-    )
-    return similarity
+    covariance = covariance_factor * (filtered(x * y) - product)
+    variances = covariance_factor * (filtered(x**2 + y**2) - squares)
+    similarity = ((2.0 * product + c1) * (2.0 * covariance + c2)) / ((squares + c1) * (variances + c2))
+    return float(similarity.mean())
 
 
 def ssim(pred: ArrayLike, gt: ArrayLike, *, dialect: SsimDialect = "skimage-gauss") -> NDArray[np.float64]:
     """Structural similarity of each frame: Gaussian window of 11 pixels, sigma 1.5, mean over R, G and B.
 
-    Both dialects use K1 = 0.01, K2 = 0.03, a data range of 1 and population (co)variances in float64.
+    All dialects use K1 = 0.01, K2 = 0.03, a data range of 1 and float64. They differ in the third digit.
 
     Args:
         pred: [F, H, W, 3] predicted frames, uint8 or floats in [0, 1]; H and W at least 11.
         gt: [F, H, W, 3] true frames; uint8 and floats may be mixed.
         dialect: ``skimage-gauss`` averages the pixels whose window lies inside the frame, as scikit-image does with
-            ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``; ``torchmetrics`` mirrors the frame at
-            its border and averages all pixels.
+            ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``; ``skimage-gauss-sample`` is the same with
+            scikit-image's default of sample (co)variances, as in the evaluation code of LVSM and DepthSplat;
+            ``torchmetrics`` mirrors the frame at its border and averages all pixels.
 
     Returns:
         [F] float64, -1 to 1; 1 for identical frames.
@@ -151,13 +169,16 @@ def ssim(pred: ArrayLike, gt: ArrayLike, *, dialect: SsimDialect = "skimage-gaus
     height, width = gt_clip.shape[1:3]
     if min(height, width) < window:
         raise InputError(f"frames of {height}x{width} pixels for ssim", expected=f"at least {window}x{window}")
-    border = SSIM_RADIUS if dialect == "skimage-gauss" else 0
-    inside = np.s_[border : height - border, border : width - border]
-    scores = [
-        np.mean([_ssim_map(a[:, :, channel], b[:, :, channel])[inside].mean() for channel in range(3)])
-        for a, b in _frame_pairs(pred_clip, gt_clip)
-    ]
-    return np.array(scores)
+    kernels = compiled("_ssim_numba")
+    mean_ssim = _mean_ssim if kernels is None else kernels.mean_ssim
+    weights = _gaussian_weights()
+    # scikit-image's N / (N - 1), with N the pixels of the window although they are weighted
+    covariance_factor = window**2 / (window**2 - 1) if dialect == "skimage-gauss-sample" else 1.0
+    scores = np.empty(len(gt_clip))
+    for index, pair in enumerate(_frame_pairs(pred_clip, gt_clip)):
+        x, y = (_interleaved(frame, mirrored=dialect == "torchmetrics") for frame in pair)
+        scores[index] = mean_ssim(x, y, weights, 3, covariance_factor, _K1**2, _K2**2)
+    return scores
 
 
 PSNR: Final = Metric(
@@ -189,6 +210,10 @@ def _ssim_metric(dialect: SsimDialect, reference: str) -> Metric:
 
 SSIM: Final = _ssim_metric(
     "skimage-gauss", "scikit-image structural_similarity with gaussian_weights, sigma 1.5, population covariance"
+)
+SSIM_SAMPLE: Final = _ssim_metric(
+    "skimage-gauss-sample",
+    "scikit-image structural_similarity with gaussian_weights, as called by LVSM and DepthSplat (sample covariance)",
 )
 SSIM_TORCHMETRICS: Final = _ssim_metric(
     "torchmetrics", "torchmetrics structural_similarity_index_measure, defaults, data range 1"
