@@ -145,17 +145,17 @@ def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON inste
 def tables(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """The paper's nine tables, and the protocols that feed them."""
     from gen3r_bench import registry
-    from gen3r_bench.reports.paper import PAPER_TABLES
+    from gen3r_bench.reports.paper import TABLE_NUMBERS, paper_table
 
     found = registry.protocols()
     cards = [found.load(name) for name in found.names()]
     rows = [
         {
             "table": number,
-            "title": layout.title,
-            "datasets": list(layout.datasets),
+            "title": paper_table(number).title,
+            "datasets": list(dict.fromkeys(block.dataset for block in paper_table(number).blocks)),
             "protocols": [card.name for card in cards if number in card.paper_tables],
         }
-        for number, layout in PAPER_TABLES.items()
+        for number in TABLE_NUMBERS
     ]
     _show(rows, ["table", "title", "datasets", "protocols"], json_)
