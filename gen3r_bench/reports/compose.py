@@ -293,7 +293,8 @@ def _environments(runs: Sequence[Run]) -> tuple[str, ...]:
     lines = []
     for run in runs:
         header = run.header
-        parts = [f"gen3r-bench {header.suite_version}", *(f"{k} {v}" for k, v in header.environment.items())]
+        facts = {"gen3r-bench": header.suite_version} | header.environment
+        parts = [f"{name} {value}" for name, value in facts.items()]
         if header.geometry_backend != "exact":
             parts.append(f"geometry backend {header.geometry_backend}")
         lines.append(f"Environment of {run.path.name}: {', '.join(parts)}.")
