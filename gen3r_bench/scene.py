@@ -10,6 +10,7 @@ Arrays are checked when an object is made and are read-only afterwards.
 from __future__ import annotations
 
 import itertools
+import operator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -34,7 +35,10 @@ def _checked(
     wanted = np.dtype(dtype)
     if value is None:
         raise InputError(f"{name} is missing", expected=f"an array of {wanted}")
-    given = np.asarray(value)
+    try:
+        given = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} is not an array ({error})", expected=f"an array of {wanted}") from error
     text = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
     if given.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, given.shape, strict=True)):
         raise InputError(f"{name} has shape {list(given.shape)}", expected=f"shape {text}")
@@ -42,7 +46,8 @@ def _checked(
         raise InputError(f"{name} has type {given.dtype}", expected=str(wanted), fix=f"convert it to {wanted} yourself")
     if wanted.kind == "f" and given.dtype.kind not in "fiu":
         raise InputError(f"{name} has type {given.dtype}", expected=f"real numbers ({wanted})")
-    array = np.asarray(given, dtype=wanted).view()
+    with np.errstate(over="ignore"):  # too large for the type becomes infinite, which the next lines judge
+        array = np.asarray(given, dtype=wanted).view()
     if finite and wanted.kind == "f" and not np.isfinite(array).all():
         bad = int(array.size - np.isfinite(array).sum())
         raise InputError(f"{name} holds {bad} non-finite values of {array.size}", expected="finite numbers")
@@ -114,9 +119,13 @@ class Cameras:
 
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
-    if any(int(n) != n or n < 1 for n in size):
+    try:
+        height, width = (operator.index(n) for n in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
         raise InputError(f"image size {size}", expected="(height, width) in whole pixels")
-    return int(size[0]), int(size[1])
+    return height, width
 
 
 def invert_rigid(poses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -144,12 +153,12 @@ def unproject_depth(depth: NDArray[Any], cameras: Cameras) -> NDArray[np.float32
 
     Pixel (row, column) is seen through (column + 0.5, row + 0.5). Non-finite depths give non-finite points.
     """
-    frames, height, width = depth.shape
-    if (height, width) != cameras.image_size or frames != len(cameras):
+    if depth.shape != (len(cameras), *cameras.image_size):
         raise InputError(
             f"depth of shape {list(depth.shape)} with cameras of {len(cameras)} frames at {cameras.image_size}",
             expected="the same frames and size for both",
         )
+    frames, height, width = depth.shape
     column = np.arange(width, dtype=np.float64) + 0.5
     row = np.arange(height, dtype=np.float64) + 0.5
     points = np.empty((frames, height, width, 3), dtype=np.float32)
@@ -160,7 +169,8 @@ def unproject_depth(depth: NDArray[Any], cameras: Cameras) -> NDArray[np.float32
             + row[:, None, None] * world_from_pixel[:, 1]
             + world_from_pixel[:, 2]
         )
-        points[frame] = rays * depth[frame, :, :, None] + cameras.world_from_cam[frame, :3, 3]
+        with np.errstate(invalid="ignore", over="ignore"):  # non-finite depths are legal, and not worth a warning
+            points[frame] = rays * depth[frame, :, :, None] + cameras.world_from_cam[frame, :3, 3]
     return points
 
 
@@ -231,7 +241,9 @@ class Scene:
             raise InputError(
                 f"scene {self.scene_id} of {self.dataset} has no depth", expected="a dataset with geometry"
             )
-        return unproject_depth(np.where(self.valid, self.depth, np.float32(0)), self.cameras)
+        points = unproject_depth(self.depth, self.cameras)
+        points[~self.valid] = 0  # a depth of 0 would be the camera's centre
+        return points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,7 +279,9 @@ class Conditioning:
             raise InputError(
                 f"frame indices {list(self.frame_indices)} for {self.setting}", expected=f"{list(expected)}"
             )
+        object.__setattr__(self, "frame_indices", expected)
         height, width = _checked_size(self.image_size)
+        object.__setattr__(self, "image_size", (height, width))
         object.__setattr__(self, "rgb", _checked(self.rgb, "rgb", (len(expected), height, width, 3), np.uint8))
         cameras = self.cameras
         if cameras is not None and (len(cameras) != self.num_frames or cameras.image_size != (height, width)):
@@ -279,6 +293,8 @@ class Conditioning:
 
 def conditioning_indices(setting: Setting, num_frames: int) -> tuple[int, ...]:
     """Indices of the frames that a setting shows, out of ``num_frames``."""
+    if num_frames < 1:
+        raise InputError(f"a clip of {num_frames} frames", expected="at least one frame")
     if setting == "1view":
         return (0,)
     if setting == "2view":
@@ -325,7 +341,10 @@ class Prediction:
     peak_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        indices = tuple(int(i) for i in self.frame_indices)
+        try:
+            indices = tuple(operator.index(i) for i in self.frame_indices)
+        except TypeError as error:
+            raise InputError(f"frame_indices {self.frame_indices}", expected="whole numbers") from error
         if not indices or any(b <= a for a, b in itertools.pairwise(indices)) or indices[0] < 0:
             raise InputError(f"frame_indices {list(indices)}", expected="strictly increasing indices from 0 on")
         object.__setattr__(self, "frame_indices", indices)
