@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,8 @@ def load_method_file(spec: str) -> type[Method]:
     import sys
 
     path_text, _, class_name = spec.rpartition(":")
+    if not path_text or not class_name:
+        raise InputError(f"method {spec!r}", expected="path/to/file.py:ClassName")
     path = Path(path_text)
     if not path.is_file():
         raise InputError(
@@ -118,7 +121,8 @@ def load_method_file(spec: str) -> type[Method]:
     sys.modules[module_spec.name] = module
     try:
         module_spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # the file is the user's: whatever it raises is one line for them
+        del sys.modules[module_spec.name]
         raise InputError(
             f"{path_text} does not import ({type(error).__name__}: {error})", expected="a Python file that imports"
         ) from error
@@ -129,6 +133,10 @@ def checked_method(candidate: object, where: str) -> type[Method]:
     """``candidate`` as a Method class with a contract, or an InputError that says what it lacks."""
     if not (isinstance(candidate, type) and issubclass(candidate, Method)):
         raise InputError(f"{where} is not a Method", expected="a subclass of gen3r_bench.method.Method")
+    if inspect.isabstract(candidate):
+        raise InputError(
+            f"{where} does not define {', '.join(sorted(candidate.__abstractmethods__))}", expected="a complete Method"
+        )
     contract = getattr(candidate, "contract", None)
     if not isinstance(contract, Contract):
         raise InputError(f"{where} has no contract", expected="a class attribute contract = Contract(...)")
