@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,8 +85,13 @@ class _Measured:
             entry.image_size,
             entry.protocol,
             self.run.header.card(entry.protocol).hash,
-            self.run.path.name,
+            _run_name(self.run),
         )
+
+
+def _run_name(run: Run) -> str:
+    """The name of a run's folder, also where it was given as a path that ends in ``.``."""
+    return run.path.resolve().name
 
 
 def _clip(entry: PlanEntry) -> str:
@@ -272,21 +278,48 @@ def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]]) -> list[str]:
         for entry in entries
         if entry.partial
     ]
+    caps = {
+        run.header.card(entry.protocol).content["psnr_cap_db"]
+        for run, entries in shown
+        for entry in entries
+        if _has_psnr(run, entry)
+    }
+    lines += [f"PSNR of a frame is capped at {cap:g} dB, since identical frames give infinity." for cap in sorted(caps)]
     for run, entries in shown:
         if len(run.header.seeds) > 1:
-            lines.append(f"{run.path.name}: mean over seeds {', '.join(map(str, run.header.seeds))} within each scene.")
+            lines.append(
+                f"{_run_name(run)}: mean over seeds {', '.join(map(str, run.header.seeds))} within each scene."
+            )
         for protocol in dict.fromkeys(entry.protocol for entry in entries):
             for label, facts in row_facts(run, protocol).items():
-                lines += [
-                    f"{label}, {protocol}: {_shortened(fact)} ({n} of {facts.total()} such remarks)."
-                    for fact, n in facts.most_common(_REASONS_SHOWN)
-                ]
+                lines += [f"{label}, {protocol}: {text} ({n} records)." for text, n in _merged(facts).items()]
         datasets = {entry.dataset: entry.dataset_title for entry in entries}
         for row in run.header.rows:
             trained = [title for name, title in datasets.items() if name in row.training_sets]
             if trained:
                 lines.append(f"{row.label} was trained on scenes of {', '.join(trained)}.")
     return list(dict.fromkeys(lines))
+
+
+def _has_psnr(run: Run, entry: PlanEntry) -> bool:
+    return any(key.startswith("psnr@") for key in run.header.card(entry.protocol).content["metrics"])
+
+
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
+
+
+def _merged(facts: Counter[str]) -> dict[str, int]:
+    """Remarks that differ only in their numbers as one, with ranges: "sampled 11215–12544 points", on 3 records."""
+    alike: dict[str, list[str]] = {}
+    for fact in facts:
+        alike.setdefault(_NUMBER.sub("0", fact), []).append(fact)
+    merged = {}
+    for members in alike.values():
+        text = _NUMBER.sub("{}", members[0].replace("{", "{{").replace("}", "}}"))
+        columns = [sorted(set(column), key=float) for column in zip(*map(_NUMBER.findall, members), strict=True)]
+        ranges = ["–".join(dict.fromkeys([column[0], column[-1]])) for column in columns]
+        merged[_shortened(text.format(*ranges))] = sum(facts[fact] for fact in members)
+    return merged
 
 
 def _environments(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -297,7 +330,7 @@ def _environments(runs: Sequence[Run]) -> tuple[str, ...]:
         parts = [f"{name} {value}" for name, value in facts.items()]
         if header.geometry_backend != "exact":
             parts.append(f"geometry backend {header.geometry_backend}")
-        lines.append(f"Environment of {run.path.name}: {', '.join(parts)}.")
+        lines.append(f"Environment of {_run_name(run)}: {', '.join(parts)}.")
     return tuple(lines)
 
 
@@ -459,7 +492,7 @@ def _group_measured(paper: PaperTable, cells: Sequence[_Measured]) -> tuple[list
     groups = []
     columns: dict[_Place, Metric] = {}
     for key, members in by_group.items():
-        title = titles[key] + (f" · {members[0].run.path.name}" if rivals[titles[key]] > 1 else "")
+        title = titles[key] + (f" · {_run_name(members[0].run)}" if rivals[titles[key]] > 1 else "")
         found = {cell.stats.metric: cell.metric for cell in members}
         keys = sorted(found, key=lambda name: paper.metrics.index(found[name].name))
         heads = _heads({name: found[name] for name in keys}, {name: METRICS[name].title for name in paper.metrics})

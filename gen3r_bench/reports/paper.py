@@ -92,7 +92,7 @@ METRICS: Final[Mapping[str, PaperMetric]] = {
         PaperMetric("lpips", "LPIPS", False),
         PaperMetric("i2v_subject", "I2V Subj.", True),
         PaperMetric("i2v_background", "I2V BG", True),
-        PaperMetric("aesthetic_quality", "Aes. Q.", True),
+        PaperMetric("aesthetic_quality", "Aes.Q.", True),
         PaperMetric("imaging_quality", "I.Q.", True),
         PaperMetric("motion_smoothness", "M.S.", True),
         PaperMetric("accuracy", "Acc.", False),

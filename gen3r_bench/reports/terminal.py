@@ -39,7 +39,9 @@ def print_table(console: Console, table: Table) -> None:
         numbers = range(first, first + len(group.columns))
         first = numbers.stop
         console.print(Text(group.title), width=width)
-        for piece in _pieces(console, table, numbers, width):
+        for number, piece in enumerate(_pieces(console, table, numbers, width)):
+            if number:
+                console.print()
             console.print(_rich_table(table, piece), width=width)
     for number, text in enumerate(table.footnotes):
         console.print(Text(f"{footnote_letter(number)}  {text}"), width=width)
@@ -55,10 +57,12 @@ def print_table(console: Console, table: Table) -> None:
 
 def _pieces(console: Console, table: Table, numbers: range, width: int) -> list[range]:
     """Cut columns into as few neighbouring pieces as fit the width, by measuring what rich would print."""
+    # Measured against the console's own width, a table that is too wide would only be squeezed into it.
+    unbounded = console.options.update(width=10_000)
     pieces = []
     start = numbers.start
     for stop in range(start + 1, numbers.stop + 1):
-        fits = console.measure(_rich_table(table, range(start, stop))).maximum <= width
+        fits = console.measure(_rich_table(table, range(start, stop)), options=unbounded).maximum <= width
         if not fits and stop - start > 1:
             pieces.append(range(start, stop - 1))
             start = stop - 1
@@ -76,7 +80,8 @@ def _rich_table(table: Table, numbers: Sequence[int]) -> RichTable:
             style = "" if row.ranked else _GREY
             cells = [row.cells[number] for number in numbers]
             grid.add_row(Text(_label(row, group.title)), *map(_text, cells), Text(_counts(cells)), style=style)
-        grid.add_section()
+        if group is not table.row_groups[-1]:
+            grid.add_section()
     return grid
 
 
