@@ -117,13 +117,13 @@ def score(
             for metric in by_kind["points"]:
                 assert metric.function is not None
                 result.values[metric.key] = float(metric.function(geometry))
-            if geometry.capped:
-                result.flags.append(
-                    f"fewer voxels than {card.geometry.num_points} points: sampled {geometry.pred_sampled} predicted, "
-                    f"{geometry.gt_sampled} true"
-                )
+            # the counts stand in the record's alignment; a flag is one sentence that a table can count
+            if geometry.pred_sampled < card.geometry.num_points:
+                result.flags.append(f"predicted cloud has fewer than {card.geometry.num_points} voxels: all are used")
+            if geometry.gt_sampled < card.geometry.num_points:
+                result.flags.append(f"true cloud has fewer than {card.geometry.num_points} voxels: all are used")
             if geometry.n_dropped:
-                result.flags.append(f"{geometry.n_dropped} pixels dropped: non-finite points")
+                result.flags.append("pixels with non-finite points dropped")
 
     if by_kind["poses"]:
         if prediction.world_from_cam is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -65,7 +65,7 @@ class TinyDataset(Dataset):
         self.loads: list[str] = []
 
     @classmethod
-    def open(cls, root: Path | None) -> Self:
+    def open(cls, root: Path | None, options: Mapping[str, str]) -> Self:
         return cls()
 
     def scene_ids(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import typer
 from gen3r_bench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from gen3r_bench.datasets.base import Dataset
+    from gen3r_bench.datasets.base import OpenedDataset
     from gen3r_bench.protocols.card import Card
 
 Protocols = Annotated[
@@ -25,6 +25,14 @@ DatasetNames = Annotated[
 DataRoots = Annotated[
     list[str] | None,
     typer.Option("--data-root", metavar="DIR|NAME=DIR", help="Where a dataset lies on disk; repeatable."),
+]
+DatasetOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset-option",
+        metavar="[DATASET.]NAME=VALUE",
+        help="A reader's choice, such as tartanair.depth_cap=80; repeatable (see `ls datasets --json`).",
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.  [default: runs/PROTOCOLS-DATASETS]")]
 Fresh = Annotated[
@@ -56,17 +64,29 @@ def load_cards(names: list[str]) -> tuple[Card, ...]:
     return tuple(registry.protocols().load(name) for name in dict.fromkeys(names))
 
 
-def open_datasets(names: list[str] | None, roots: list[str] | None) -> dict[str, Dataset]:
-    """The named datasets, opened at their roots.
+def open_datasets(
+    names: list[str] | None, roots: list[str] | None, settings: list[str] | None = None
+) -> dict[str, OpenedDataset]:
+    """The named datasets, opened at their roots with their options.
 
     Raises:
         BenchError: where a name is unknown, a root is missing, belongs to no named dataset, or holds another format.
     """
     from gen3r_bench import registry
+    from gen3r_bench.datasets.base import OpenedDataset, chosen_options
 
     chosen = list(dict.fromkeys(names or ["mini"]))
     for name in chosen:
         registry.datasets().entry(name)
+    given: dict[str, dict[str, str]] = {name: {} for name in chosen}
+    for text in settings or []:
+        key, equals, value = text.partition("=")
+        name, dot, option = key.rpartition(".")
+        if not equals or (not dot and len(chosen) > 1):
+            raise InputError(f"--dataset-option {text}", expected="DATASET.NAME=VALUE, or NAME=VALUE with one dataset")
+        if dot and name not in chosen:
+            raise UnknownNameError("dataset in --dataset-option", name, chosen)
+        given[name or chosen[0]][option] = value
     root_of: dict[str, Path] = {}
     for text in roots or []:
         name, equals, folder = text.partition("=")
@@ -77,7 +97,12 @@ def open_datasets(names: list[str] | None, roots: list[str] | None) -> dict[str,
         if name not in chosen:
             raise UnknownNameError("dataset in --data-root", name, chosen)
         root_of[name] = Path(folder).expanduser()
-    return {name: registry.datasets().load(name).open(root_of.get(name)) for name in chosen}
+    opened = {}
+    for name in chosen:
+        reader = registry.datasets().load(name)
+        values = chosen_options(reader, given[name])
+        opened[name] = OpenedDataset(reader.open(root_of.get(name), values), values)
+    return opened
 
 
 def checked_backend(name: str) -> str:

@@ -28,6 +28,7 @@ def run(
     ] = None,
     dataset: options.DatasetNames = None,
     data_root: options.DataRoots = None,
+    dataset_option: options.DatasetOptions = None,
     out: options.Out = None,
     fresh: options.Fresh = False,
     limit: options.Limit = None,
@@ -49,8 +50,12 @@ def run(
 
     cards = options.load_cards(protocol)
     backend = options.checked_backend(geometry_backend)
-    datasets = options.open_datasets(dataset, data_root)
-    specs = list(dict.fromkeys([*(method or default_method_specs()), *(floor_specs(card.setting for card in cards) if diagnostics else [])]))
+    datasets = options.open_datasets(dataset, data_root, dataset_option)
+    specs = list(
+        dict.fromkeys(
+            [*(method or default_method_specs()), *(floor_specs(card.setting for card in cards) if diagnostics else [])]
+        )
+    )
     plan = make_plan(
         cards,
         datasets,

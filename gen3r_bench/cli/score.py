@@ -23,6 +23,7 @@ def score(
     name: Annotated[str, typer.Option("--name", help="What the row is called, such as my-method or my-method@v2.")],
     dataset: options.DatasetNames = None,
     data_root: options.DataRoots = None,
+    dataset_option: options.DatasetOptions = None,
     out: options.Out = None,
     fresh: options.Fresh = False,
     limit: options.Limit = None,
@@ -46,12 +47,14 @@ def score(
             expected="protocols that share the setting and the cameras",
             fix="call `score` once for each setting",
         )
-    datasets = options.open_datasets(dataset, data_root)
+    datasets = options.open_datasets(dataset, data_root, dataset_option)
     if len(datasets) > 1:
         raise InputError(f"--dataset {', '.join(datasets)}", expected="one dataset a folder of predictions")
-    scene_ids = next(iter(datasets.values())).scene_ids()
+    scene_ids = next(iter(datasets.values())).reader.scene_ids()
     row = FolderRow(predictions, name, only_scene=len(scene_ids) == 1)
-    floors = [make_row(spec, device="cpu") for spec in floor_specs(card.setting for card in cards)] if diagnostics else []
+    floors = (
+        [make_row(spec, device="cpu") for spec in floor_specs(card.setting for card in cards)] if diagnostics else []
+    )
     plan = make_plan(
         cards,
         datasets,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from gen3r_bench.errors import UnknownNameError
 from gen3r_bench.scene import Scale, Scene
 
 
@@ -45,23 +47,46 @@ class DatasetInfo:
     reference: str
 
 
+@dataclass(frozen=True, slots=True)
+class DatasetOption:
+    """A choice that a reader offers and that changes what is read; it is written into the run's header.
+
+    Attributes:
+        name: as in ``--dataset-option NAME=VALUE``.
+        default: what is used where the user says nothing.
+        legal: in words, for the error message.
+        summary: one sentence.
+    """
+
+    name: str
+    default: str
+    legal: str
+    summary: str
+
+
 class Dataset(ABC):
     """Reads one on-disk format into Scenes."""
 
     info: ClassVar[DatasetInfo]
+    options: ClassVar[tuple[DatasetOption, ...]] = ()
 
     @classmethod
     @abstractmethod
-    def open(cls, root: Path | None) -> Self:
+    def open(cls, root: Path | None, options: Mapping[str, str]) -> Self:
         """Index the dataset below ``root`` without reading a picture.
 
+        Args:
+            root: where the dataset lies; None where the user named no place.
+            options: a value for every one of ``cls.options``; see `chosen_options`.
+
         Raises:
-            InputError: where the root is missing or does not hold this format; says what was looked for.
+            InputError: where the root is missing or does not hold this format, or an option's value is not legal;
+                says what was looked for.
         """
 
     @abstractmethod
     def scene_ids(self) -> tuple[str, ...]:
-        """Ids of the test scenes, in a fixed order."""
+        """Ids of the test scenes in a fixed order; a protocol takes the first so many."""
 
     @abstractmethod
     def fingerprint(self, scene_id: str, profile: ClipProfile) -> str:
@@ -79,3 +104,24 @@ class Dataset(ABC):
             SceneError: where it cannot be read or is shorter than the profile; the text becomes the record's reason.
             UnknownNameError: where there is no such scene.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDataset:
+    """A dataset with the options that it was opened with, every one of them named."""
+
+    reader: Dataset
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def chosen_options(dataset: type[Dataset], given: Mapping[str, str]) -> dict[str, str]:
+    """Every option of a dataset with the value given for it, or its default.
+
+    Raises:
+        UnknownNameError: where the dataset has no such option.
+    """
+    known = {option.name: option.default for option in dataset.options}
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"option of dataset {dataset.info.name}", name, known or ["none"])
+    return {**known, **given}

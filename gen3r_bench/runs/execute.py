@@ -121,7 +121,7 @@ class _Work:
 
     def run(self, task: Task) -> None:
         """Read one clip, and score every row, seed and card on it that has no finished record yet."""
-        dataset = self.plan.datasets[task.dataset]
+        dataset = self.plan.datasets[task.dataset].reader
         fingerprint = _attempt(lambda: dataset.fingerprint(task.scene_id, task.profile))
         truth: SceneTruth | _Failure | None = None
         for row in self.plan.rows:
@@ -139,7 +139,7 @@ class _Work:
                 self.progress(task.scene_id, len(task.cards))
 
     def _read(self, task: Task) -> SceneTruth | _Failure:
-        dataset = self.plan.datasets[task.dataset]
+        dataset = self.plan.datasets[task.dataset].reader
         return _attempt(lambda: SceneTruth(dataset.load(task.scene_id, task.profile)))
 
     def _is_finished(self, key: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import gen3r_bench
-from gen3r_bench.datasets.base import ClipProfile, Dataset
+from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
 from gen3r_bench.errors import BenchError, InputError, StoreError, UnknownNameError
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.runs.environment import capture_environment
@@ -47,7 +47,7 @@ class Plan:
     """
 
     cards: tuple[Card, ...]
-    datasets: Mapping[str, Dataset]
+    datasets: Mapping[str, OpenedDataset]
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     scenes: Mapping[tuple[str, str], tuple[str, ...]]
@@ -77,7 +77,8 @@ class Plan:
                 PlanEntry(
                     protocol=protocol,
                     dataset=dataset,
-                    dataset_title=self.datasets[dataset].info.title,
+                    dataset_title=self.datasets[dataset].reader.info.title,
+                    dataset_options=dict(self.datasets[dataset].options),
                     scenes=scenes,
                     scenes_in_full=self.scenes_in_full[protocol, dataset],
                     frames=clip.frames,
@@ -110,7 +111,7 @@ class Plan:
 
 def make_plan(
     cards: Iterable[Card],
-    datasets: Mapping[str, Dataset],
+    datasets: Mapping[str, OpenedDataset],
     rows: Iterable[Row],
     *,
     seeds: tuple[int, ...] = (42,),
@@ -148,7 +149,8 @@ def make_plan(
     chosen: dict[tuple[str, str], tuple[str, ...]] = {}
     full: dict[tuple[str, str], int] = {}
     for card in cards:
-        for name, dataset in datasets.items():
+        for name, opened in datasets.items():
+            dataset = opened.reader
             if card.geometry is not None and not dataset.info.has_depth:
                 raise InputError(f"protocol {card.name} on {name}", expected="a dataset with depth: it scores geometry")
             ids = dataset.scene_ids()
@@ -207,6 +209,8 @@ def merged_header(old: RunHeader, new: RunHeader, where: str) -> RunHeader:
         if before is None:
             plan[entry.protocol, entry.dataset] = entry
             continue
+        if _clip(before) != _clip(entry):
+            raise StoreError(f"{where} holds {entry.dataset} read with other options {fix}")
         added = tuple(scene for scene in entry.scenes if scene not in before.scenes)
         plan[entry.protocol, entry.dataset] = entry.model_copy(update={"scenes": before.scenes + added})
     return old.model_copy(
@@ -219,6 +223,11 @@ def merged_header(old: RunHeader, new: RunHeader, where: str) -> RunHeader:
             "command": new.command,
         }
     )
+
+
+def _clip(entry: PlanEntry) -> PlanEntry:
+    """What a plan entry says of the clips, without saying which scenes."""
+    return entry.model_copy(update={"scenes": (), "scenes_in_full": 0})
 
 
 def _identity(row: RowEntry) -> tuple[str, str | None, str]:

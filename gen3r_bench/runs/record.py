@@ -46,6 +46,7 @@ class PlanEntry(_Strict):
     stride: int
     start: int
     image_size: tuple[int, int]
+    dataset_options: dict[str, str] = Field(default_factory=dict)
 
     @property
     def partial(self) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tiny import SIZE, Shifted, TinyDataset, tiny_card
 
+from gen3r_bench.datasets.base import OpenedDataset
 from gen3r_bench.errors import StoreError
 from gen3r_bench.method import Contract
 from gen3r_bench.runs import execute as execute_module
@@ -36,7 +37,7 @@ def method_row(method: Shifted | None = None, label: str = "shifted") -> MethodR
 def plan_of(*rows: Row, cards=(), dataset: TinyDataset | None = None, **options) -> Plan:
     return make_plan(
         cards or (tiny_card(),),
-        {"tiny": dataset or TinyDataset()},
+        {"tiny": OpenedDataset(dataset or TinyDataset())},
         rows or (make_row("oracle", device="cpu"),),
         **options,
     )
@@ -240,6 +241,7 @@ KILLED = """
 import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
+from gen3r_bench.datasets.base import OpenedDataset
 from gen3r_bench.runs.execute import execute
 from gen3r_bench.runs.plan import make_plan
 from gen3r_bench.runs.rows import make_row
@@ -247,7 +249,7 @@ from tiny import TinyDataset, tiny_card
 rows = [make_row(name, device="cpu") for name in ("oracle", "wobble", "freeze")]
 ids = [f"scene{{i}}" for i in range(6)]
 card = tiny_card(datasets={{"tiny": dict(scenes=6, frames=4, image_size=(24, 32))}})
-plan = make_plan((card,), {{"tiny": TinyDataset(ids)}}, rows)
+plan = make_plan((card,), {{"tiny": OpenedDataset(TinyDataset(ids))}}, rows)
 print("ready", flush=True)
 execute(plan, Path({out!r}), command="x", jobs=2, keep_predictions=True)
 """

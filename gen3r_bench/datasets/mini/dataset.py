@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
@@ -58,8 +59,8 @@ class MiniDataset(Dataset):
         self._cache = ClipCache((cache or cache_folder()) / "mini" / MINI_VERSION)
 
     @classmethod
-    def open(cls, root: Path | None) -> Self:
-        """Open the dataset; it needs no root.
+    def open(cls, root: Path | None, options: Mapping[str, str]) -> Self:
+        """Open the dataset; it needs no root and has no options.
 
         Raises:
             InputError: where a root is given.
@@ -156,15 +157,17 @@ def compose(scene_id: str) -> tuple[World, CameraPath]:
 
 def _render(scene_id: str, profile: ClipProfile) -> Arrays:
     from gen3r_bench.datasets.mini.prompts import describe
+    from gen3r_bench.datasets.mini.textures import master_texture
 
     world, path = compose(scene_id)
     height, width = profile.image_size
     last = max(profile.frames - 1, 1)
     poses = path.poses([i / last for i in range(profile.frames)])
     focal = 0.5 * min(height, width) / path.half_view
-    texels, entries = _texels(world, min(height, width))
+    masters = [master_texture(spec) for spec in world.textures]
+    texels, entries = _texels(world, masters, min(height, width))
     sky = world.sky.copy()
-    sky[12] = _exposure(world, path)
+    sky[12] = _exposure(world, path, masters)
     rgb = np.empty((profile.frames, height, width, 3), dtype=np.uint8)
     depth = np.empty((profile.frames, height, width), dtype=np.float32)
     _shoot(world, poses, focal, texels, entries, sky, rgb, depth)
@@ -209,20 +212,22 @@ def _shoot(
         )
 
 
-def _texels(world: World, side: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _texels(
+    world: World, masters: list[NDArray[np.float64]], side: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """All textures in one [N, 3] array, and [T, 2] (offset, side) of each."""
-    from gen3r_bench.datasets.mini.textures import render_texture
+    from gen3r_bench.datasets.mini.textures import texture_at
 
-    pictures = [render_texture(spec, side) for spec in world.textures]
+    pictures = [texture_at(master, spec, side) for master, spec in zip(masters, world.textures, strict=True)]
     sides = [len(picture) for picture in pictures]
     offsets = np.concatenate([[0], np.cumsum([n * n for n in sides])[:-1]])
     texels = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
     return texels, np.stack([offsets, np.array(sides)], axis=1).astype(np.int64)
 
 
-def _exposure(world: World, path: CameraPath) -> float:
+def _exposure(world: World, path: CameraPath, masters: list[NDArray[np.float64]]) -> float:
     """Exposure that brings the clip's mean display value near 0.45, the same at every profile."""
-    texels, entries = _texels(world, 28)
+    texels, entries = _texels(world, masters, 28)
     poses = path.poses([0.0, 0.5, 1.0])
     rgb = np.empty((len(poses), 24, 24, 3), dtype=np.uint8)
     depth = np.empty((len(poses), 24, 24), dtype=np.float32)
