@@ -56,7 +56,7 @@ def footnote_letter(number: int) -> str:
 # --- markdown ---------------------------------------------------------------------------------------------------------
 
 _MARKDOWN_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
-_MARKDOWN_SPECIAL: Final = re.compile(r"[\\`*_\[\]~$]|^[-+=#]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+_MARKDOWN_SPECIAL: Final = re.compile(r"[\\`*_\[\]~$]|^[-+=#]|(?P<ordinal>^\d{1,9})(?=[.)])")
 _MARKDOWN_MARKS: Final[dict[Mark, tuple[str, str]]] = {
     "best": ("**", "**"),
     "second": ("<u>", "</u>"),
@@ -70,7 +70,8 @@ def escape_markdown(text: str) -> str:
     >>> print(escape_markdown("a_b|<c>"))
     a\_b&#124;&lt;c&gt;
     """
-    line = _MARKDOWN_SPECIAL.sub(r"\\\g<0>", " ".join(_printable(text).split()))
+    line = " ".join(_printable(text).split())
+    line = _MARKDOWN_SPECIAL.sub(lambda found: f"{found[0]}\\" if found["ordinal"] else f"\\{found[0]}", line)
     return "".join(_MARKDOWN_ENTITIES.get(character, character) for character in line)
 
 
@@ -184,7 +185,8 @@ def escape_latex(text: str) -> str:
     """
     escaped = []
     line = " ".join(_printable(text).split())
-    for character, following in zip(line, [*line[1:], ""], strict=True):
+    for index, character in enumerate(line):
+        following = line[index + 1 : index + 2]
         if character in _LATEX:
             escaped.append(_LATEX[character])
         elif character.isascii():

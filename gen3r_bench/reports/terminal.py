@@ -95,9 +95,10 @@ def _label(row: Row, group: str) -> str:
 
 
 def _text(cell: Cell) -> Text:
-    text = Text(cell.text, style=_STYLES[cell.mark] if cell.mark else "")
+    # A style of the whole text would underline its padding too.
+    text = Text().append(cell.text, style=_STYLES[cell.mark] if cell.mark else "")
     notes = ",".join(footnote_letter(note) for note in cell.notes)
-    return text.append(f" {notes}", style="not bold not underline not italic") if notes else text
+    return text.append(f" {notes}") if notes else text
 
 
 def _counts(cells: Sequence[Cell]) -> str:
