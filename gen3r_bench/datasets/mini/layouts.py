@@ -75,7 +75,6 @@ def _shell(b: Builder, width: float, depth: float, height: float) -> None:
     b.rect((0, 0, height), (w, 0, 0), (0, d, 0), b.skin("calm"))
     for x, y, u in ((0, d, (w, 0, 0)), (0, -d, (w, 0, 0)), (w, 0, (0, d, 0)), (-w, 0, (0, d, 0))):
         b.rect((x, y, h), u, (0.0, 0.0, -h), b.skin("shell"))
-    b.close(everywhere=True)
     trim = b.skin("object")
     for x, y, size in (
         (0, d, (width, 0.04, 0.12)),
@@ -83,8 +82,8 @@ def _shell(b: Builder, width: float, depth: float, height: float) -> None:
         (w, 0, (0.04, depth, 0.12)),
         (-w, 0, (0.04, depth, 0.12)),
     ):
-        b.place(0, 0)
         b.box((x, y, 0.06), size, trim, tile=1.5)
+    b.close(everywhere=True)
 
 
 def _pictures(b: Builder, width: float, depth: float, count: int) -> None:
@@ -119,7 +118,7 @@ def _indoor_lights(
     x, y = b.draw.uniform(-0.3, 0.3) * width, b.draw.uniform(-0.3, 0.3) * depth
     lights = [(1.0, x, y, height - 0.25, *(key * c for c in colour), 3.0)]
     x, y = -x + b.draw.uniform(-0.5, 0.5), -y + b.draw.uniform(-0.5, 0.5)
-    lights.append((1.0, x, y, height - 0.35, 0.6, 0.66, 0.75, 3.0))
+    lights.append((2.0, x, y, height - 0.35, 0.6, 0.66, 0.75, 3.0))
     ambient = [0.40, 0.42, 0.46, 0.30, 0.27, 0.24]
     return lights, [*ambient, 0, 0, 0, 0, 0, 0, 1.0, 0.0]
 
@@ -259,7 +258,7 @@ def _table(b: Builder, plan: str) -> World:
 def _court(b: Builder, plan: str) -> World:
     width, depth = b.draw.uniform(9.0, 13.0), b.draw.uniform(9.0, 13.0)
     b.place(0, 0)
-    b.rect((0, 0, 0), (0.5 * width + 6, 0, 0), (0, 0.5 * depth + 6, 0), b.skin("ground"), tile=6.0)
+    b.rect((0, 0, 0), (0.5 * width + 6, 0, 0), (0, 0.5 * depth + 6, 0), b.skin("ground"), tile=4.0)
     b.close(everywhere=True)
     wall, trim = [b.skin("shell") for _ in range(4)], b.skin("object")
     low = b.draw.uniform(1.3, 2.2)

@@ -142,6 +142,7 @@ def _flaw(path: CameraPath, world: World) -> str | None:
         if raycast.inside(world.kinds, world.data, eye[0], eye[1], eye[2], CLEARANCE) >= 0:
             return "touches a solid"
     poses = path.poses([i / 8 for i in range(9)])
+    standing = np.repeat(np.isfinite(world.spheres[:, 3]), np.diff(world.ranges, axis=1)[:, 0])
     depth = np.empty((len(poses), _PROBE, _PROBE))
     seen = np.empty(depth.shape, dtype=np.int64)
     for i, pose in enumerate(poses):
@@ -151,7 +152,7 @@ def _flaw(path: CameraPath, world: World) -> str | None:
             return "too much sky"
         if np.percentile(depth[i][hit], 3) < 0.25 * world.reach[0] or np.median(depth[i][hit]) < 0.6 * world.reach[0]:
             return "too near"
-        if len(np.unique(seen[i][hit])) < 9:
+        if len(np.unique(seen[i][hit])) < 9 or standing[seen[i][hit]].mean() < 0.2:
             return "too plain"
     baseline = float(np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=1).max())
     typical = float(np.median(depth[0][np.isfinite(depth[0])]))

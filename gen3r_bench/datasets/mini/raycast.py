@@ -17,6 +17,8 @@ all       14 metres that one texture covers, 15 emitted light
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,42 +28,49 @@ BOX = 1
 ELLIPSOID = 2
 FRUSTUM = 3
 SUBSAMPLES = 3
-"""Rays a pixel and axis for colour; depth is one ray through the pixel's centre."""
+"""Rays a pixel and axis for colour at edges, one less inside a face; depth is one ray through the pixel's centre."""
 
 _EPSILON = 1e-6
-_kernel = njit(cache=True, nogil=True, error_model="numpy")
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    """Compile on first call and keep the result on disk, where there is a place to write it."""
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # a read-only installation without a home folder
+        return njit(nogil=True, error_model="numpy")(function)
 
 
 @_kernel
-def _to_local(data, x, y, z):  # type: ignore[no-untyped-def]
-    dx = x - data[0]
-    dy = y - data[1]
-    return data[3] * dx + data[4] * dy, data[3] * dy - data[4] * dx, z - data[2]
+def _to_local(data, i, x, y, z):  # type: ignore[no-untyped-def]
+    dx = x - data[i, 0]
+    dy = y - data[i, 1]
+    return data[i, 3] * dx + data[i, 4] * dy, data[i, 3] * dy - data[i, 4] * dx, z - data[i, 2]
 
 
 @_kernel
-def _hit_rect(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
-    slope = dx * data[11] + dy * data[12] + dz * data[13]
+def _hit_rect(data, i, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
+    slope = dx * data[i, 11] + dy * data[i, 12] + dz * data[i, 13]
     if slope == 0.0:
         return np.inf, 0
-    t = ((data[0] - ox) * data[11] + (data[1] - oy) * data[12] + (data[2] - oz) * data[13]) / slope
+    t = ((data[i, 0] - ox) * data[i, 11] + (data[i, 1] - oy) * data[i, 12] + (data[i, 2] - oz) * data[i, 13]) / slope
     if t <= _EPSILON:
         return np.inf, 0
-    x = ox + t * dx - data[0]
-    y = oy + t * dy - data[1]
-    z = oz + t * dz - data[2]
-    if abs(x * data[3] + y * data[4] + z * data[5]) > data[9]:
+    x = ox + t * dx - data[i, 0]
+    y = oy + t * dy - data[i, 1]
+    z = oz + t * dz - data[i, 2]
+    if abs(x * data[i, 3] + y * data[i, 4] + z * data[i, 5]) > data[i, 9]:
         return np.inf, 0
-    if abs(x * data[6] + y * data[7] + z * data[8]) > data[10]:
+    if abs(x * data[i, 6] + y * data[i, 7] + z * data[i, 8]) > data[i, 10]:
         return np.inf, 0
     return t, 0
 
 
 @_kernel
-def _hit_box(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
-    px, py, pz = _to_local(data, ox, oy, oz)
-    lx = data[3] * dx + data[4] * dy
-    ly = data[3] * dy - data[4] * dx
+def _hit_box(data, i, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
+    px, py, pz = _to_local(data, i, ox, oy, oz)
+    lx = data[i, 3] * dx + data[i, 4] * dy
+    ly = data[i, 3] * dy - data[i, 4] * dx
     near = -np.inf
     far = np.inf
     near_face = 0
@@ -73,7 +82,7 @@ def _hit_box(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
             p, d = py, ly
         else:
             p, d = pz, dz
-        half = data[5 + axis]
+        half = data[i, 5 + axis]
         if d == 0.0:
             if abs(p) > half:
                 return np.inf, 0
@@ -101,14 +110,14 @@ def _hit_box(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _hit_ellipsoid(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
-    px, py, pz = _to_local(data, ox, oy, oz)
-    px /= data[5]
-    py /= data[6]
-    pz /= data[7]
-    lx = (data[3] * dx + data[4] * dy) / data[5]
-    ly = (data[3] * dy - data[4] * dx) / data[6]
-    lz = dz / data[7]
+def _hit_ellipsoid(data, i, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
+    px, py, pz = _to_local(data, i, ox, oy, oz)
+    px /= data[i, 5]
+    py /= data[i, 6]
+    pz /= data[i, 7]
+    lx = (data[i, 3] * dx + data[i, 4] * dy) / data[i, 5]
+    ly = (data[i, 3] * dy - data[i, 4] * dx) / data[i, 6]
+    lz = dz / data[i, 7]
     a = lx * lx + ly * ly + lz * lz
     b = px * lx + py * ly + pz * lz
     c = px * px + py * py + pz * pz - 1.0
@@ -126,13 +135,13 @@ def _hit_ellipsoid(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def
 
 
 @_kernel
-def _hit_frustum(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
-    px = ox - data[0]
-    py = oy - data[1]
-    pz = oz - data[2]
-    height = data[7]
-    widening = (data[6] - data[5]) / height
-    radius = data[5] + widening * pz
+def _hit_frustum(data, i, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
+    px = ox - data[i, 0]
+    py = oy - data[i, 1]
+    pz = oz - data[i, 2]
+    height = data[i, 7]
+    widening = (data[i, 6] - data[i, 5]) / height
+    radius = data[i, 5] + widening * pz
     best = np.inf
     face = 0
     a = dx * dx + dy * dy - widening * widening * dz * dz
@@ -153,7 +162,7 @@ def _hit_frustum(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
                 best = t
     for cap in range(2):
         level = height if cap == 0 else 0.0
-        reach = data[6] if cap == 0 else data[5]
+        reach = data[i, 6] if cap == 0 else data[i, 5]
         t = (level - pz) / dz
         x = px + t * dx
         y = py + t * dy
@@ -164,26 +173,26 @@ def _hit_frustum(data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def intersect(kind, data, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
-    """First hit of a ray with one primitive: (t, face), t infinite where there is none."""
+def intersect(kind, data, i, ox, oy, oz, dx, dy, dz):  # type: ignore[no-untyped-def]
+    """First hit of a ray with primitive ``i``: (t, face), t infinite where there is none."""
     if kind == RECT:
-        return _hit_rect(data, ox, oy, oz, dx, dy, dz)
+        return _hit_rect(data, i, ox, oy, oz, dx, dy, dz)
     if kind == BOX:
-        return _hit_box(data, ox, oy, oz, dx, dy, dz)
+        return _hit_box(data, i, ox, oy, oz, dx, dy, dz)
     if kind == ELLIPSOID:
-        return _hit_ellipsoid(data, ox, oy, oz, dx, dy, dz)
-    return _hit_frustum(data, ox, oy, oz, dx, dy, dz)
+        return _hit_ellipsoid(data, i, ox, oy, oz, dx, dy, dz)
+    return _hit_frustum(data, i, ox, oy, oz, dx, dy, dz)
 
 
 @_kernel
-def _passes(sphere, ox, oy, oz, dx, dy, dz, dd, limit):  # type: ignore[no-untyped-def]
+def _passes(spheres, group, ox, oy, oz, dx, dy, dz, dd, limit):  # type: ignore[no-untyped-def]
     """Whether a ray can touch a group's bounding sphere before ``limit``."""
-    radius = sphere[3]
+    radius = spheres[group, 3]
     if radius == np.inf:
         return True
-    cx = sphere[0] - ox
-    cy = sphere[1] - oy
-    cz = sphere[2] - oz
+    cx = spheres[group, 0] - ox
+    cy = spheres[group, 1] - oy
+    cz = spheres[group, 2] - oz
     along = (cx * dx + cy * dy + cz * dz) / dd
     distance2 = cx * cx + cy * cy + cz * cz
     if distance2 - along * along * dd > radius * radius:
@@ -201,10 +210,10 @@ def trace(kinds, data, spheres, ranges, ox, oy, oz, dx, dy, dz):  # type: ignore
     face = 0
     dd = dx * dx + dy * dy + dz * dz
     for group in range(len(ranges)):
-        if not _passes(spheres[group], ox, oy, oz, dx, dy, dz, dd, best):
+        if not _passes(spheres, group, ox, oy, oz, dx, dy, dz, dd, best):
             continue
         for i in range(ranges[group, 0], ranges[group, 1]):
-            t, side = intersect(kinds[i], data[i], ox, oy, oz, dx, dy, dz)
+            t, side = intersect(kinds[i], data, i, ox, oy, oz, dx, dy, dz)
             if t < best:
                 best = t
                 primitive = i
@@ -214,59 +223,60 @@ def trace(kinds, data, spheres, ranges, ox, oy, oz, dx, dy, dz):  # type: ignore
 
 @_kernel
 def _blocked(kinds, data, spheres, ranges, ox, oy, oz, dx, dy, dz, limit):  # type: ignore[no-untyped-def]
+    """Whether something stands before a light; walls and ground (unbounded groups) enclose the lights and never do."""
     dd = dx * dx + dy * dy + dz * dz
     for group in range(len(ranges)):
-        if not _passes(spheres[group], ox, oy, oz, dx, dy, dz, dd, limit):
+        if spheres[group, 3] == np.inf or not _passes(spheres, group, ox, oy, oz, dx, dy, dz, dd, limit):
             continue
         for i in range(ranges[group, 0], ranges[group, 1]):
-            t, _ = intersect(kinds[i], data[i], ox, oy, oz, dx, dy, dz)
+            t, _ = intersect(kinds[i], data, i, ox, oy, oz, dx, dy, dz)
             if t < limit and data[i, 15] == 0.0:
                 return True
     return False
 
 
 @_kernel
-def _surface(kind, data, face, x, y, z):  # type: ignore[no-untyped-def]
+def _surface(kind, data, i, face, x, y, z):  # type: ignore[no-untyped-def]
     """Outward normal and texture coordinates (in textures, mirrored beyond 1) of a point on a primitive."""
-    period = data[14]
+    period = data[i, 14]
     if kind == RECT:
-        rx = x - data[0]
-        ry = y - data[1]
-        rz = z - data[2]
-        u = rx * data[3] + ry * data[4] + rz * data[5] + data[9]
-        v = rx * data[6] + ry * data[7] + rz * data[8] + data[10]
-        return data[11], data[12], data[13], u / period, v / period
-    px, py, pz = _to_local(data, x, y, z)
+        rx = x - data[i, 0]
+        ry = y - data[i, 1]
+        rz = z - data[i, 2]
+        u = rx * data[i, 3] + ry * data[i, 4] + rz * data[i, 5] + data[i, 9]
+        v = rx * data[i, 6] + ry * data[i, 7] + rz * data[i, 8] + data[i, 10]
+        return data[i, 11], data[i, 12], data[i, 13], u / period, v / period
+    px, py, pz = _to_local(data, i, x, y, z)
     nx, ny, nz, u, v = 0.0, 0.0, 0.0, 0.0, 0.0
     if kind == BOX:
         sign = 1.0 if face % 2 == 1 else -1.0
         if face < 2:
             nx = sign
-            u = (py + data[6]) / period
-            v = (data[7] - pz) / period
+            u = (py + data[i, 6]) / period
+            v = (data[i, 7] - pz) / period
         elif face < 4:
             ny = sign
-            u = (px + data[5]) / period
-            v = (data[7] - pz) / period
+            u = (px + data[i, 5]) / period
+            v = (data[i, 7] - pz) / period
         else:
             nz = sign
-            u = (px + data[5]) / period
-            v = (py + data[6]) / period
+            u = (px + data[i, 5]) / period
+            v = (py + data[i, 6]) / period
     elif kind == ELLIPSOID:
-        sx = px / data[5]
-        sy = py / data[6]
-        sz = min(1.0, max(-1.0, pz / data[7]))
+        sx = px / data[i, 5]
+        sy = py / data[i, 6]
+        sz = min(1.0, max(-1.0, pz / data[i, 7]))
         u = math.atan2(sy, sx) / math.pi + 1.0
         v = math.acos(sz) / math.pi
-        nx = sx / data[5]
-        ny = sy / data[6]
-        nz = sz / data[7]
+        nx = sx / data[i, 5]
+        ny = sy / data[i, 6]
+        nz = sz / data[i, 7]
     elif face == 0:
         u = math.atan2(py, px) / math.pi + 1.0
-        v = (data[7] - pz) / period
+        v = (data[i, 7] - pz) / period
         nx = px
         ny = py
-        nz = math.sqrt(px * px + py * py) * (data[5] - data[6]) / data[7]
+        nz = math.sqrt(px * px + py * py) * (data[i, 5] - data[i, 6]) / data[i, 7]
     else:
         nz = 1.0 if face == 1 else -1.0
         u = (px + period) / period
@@ -275,7 +285,7 @@ def _surface(kind, data, face, x, y, z):  # type: ignore[no-untyped-def]
     nx /= length
     ny /= length
     nz /= length
-    return data[3] * nx - data[4] * ny, data[4] * nx + data[3] * ny, nz, u, v
+    return data[i, 3] * nx - data[i, 4] * ny, data[i, 4] * nx + data[i, 3] * ny, nz, u, v
 
 
 @_kernel
@@ -285,10 +295,10 @@ def _mirrored(u):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _texel(texels, entry, u, v):  # type: ignore[no-untyped-def]
+def _texel(texels, entries, i, u, v):  # type: ignore[no-untyped-def]
     """Bilinear sample of a texture, mirrored beyond its edges; linear light."""
-    offset = entry[0]
-    size = entry[1]
+    offset = entries[i, 0]
+    size = entries[i, 1]
     x = min(max(_mirrored(u) * size - 0.5, 0.0), size - 1.0)
     y = min(max(_mirrored(v) * size - 0.5, 0.0), size - 1.0)
     x0 = int(x)
@@ -310,34 +320,35 @@ def _texel(texels, entry, u, v):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _toward(light, x, y, z):  # type: ignore[no-untyped-def]
+def _toward(lights, i, x, y, z):  # type: ignore[no-untyped-def]
     """Vector to a light and how much of it arrives.
 
-    A light: 0 point (1) or sun (0), 1:4 place or direction, 4:7 colour, 7 metres at which a point light has halved.
+    A light: 0 sun (0), point (1) or fill (2, a point light without shadows), 1:4 place or direction, 4:7 colour,
+    7 metres at which a point light has halved.
     """
-    if light[0] == 0.0:
-        return light[1], light[2], light[3], 1.0
-    lx = light[1] - x
-    ly = light[2] - y
-    lz = light[3] - z
-    return lx, ly, lz, 1.0 / (1.0 + (lx * lx + ly * ly + lz * lz) / (light[7] * light[7]))
+    if lights[i, 0] == 0.0:
+        return lights[i, 1], lights[i, 2], lights[i, 3], 1.0
+    lx = lights[i, 1] - x
+    ly = lights[i, 2] - y
+    lz = lights[i, 3] - z
+    return lx, ly, lz, 1.0 / (1.0 + (lx * lx + ly * ly + lz * lz) / (lights[i, 7] * lights[i, 7]))
 
 
 @_kernel
 def _lit(kinds, data, spheres, ranges, lights, primitive, face, x, y, z, vx, vy, vz):  # type: ignore[no-untyped-def]
     """Bit l is set where light l reaches the point of a surface seen along (vx, vy, vz)."""
-    nx, ny, nz, _, _ = _surface(kinds[primitive], data[primitive], face, x, y, z)
+    nx, ny, nz, _, _ = _surface(kinds[primitive], data, primitive, face, x, y, z)
     side = -1e-4 if nx * vx + ny * vy + nz * vz > 0.0 else 1e-4
     ox = x + side * nx
     oy = y + side * ny
     oz = z + side * nz
     bits = 0
     for i in range(len(lights)):
-        lx, ly, lz, _ = _toward(lights[i], x, y, z)
+        lx, ly, lz, _ = _toward(lights, i, x, y, z)
         limit = np.inf if lights[i, 0] == 0.0 else 1.0
-        if (nx * lx + ny * ly + nz * lz) * side > 0.0 and not _blocked(
-            kinds, data, spheres, ranges, ox, oy, oz, lx, ly, lz, limit
-        ):
+        facing = (nx * lx + ny * ly + nz * lz) * side > 0.0
+        blockable = facing and lights[i, 0] != 2.0
+        if facing and not (blockable and _blocked(kinds, data, spheres, ranges, ox, oy, oz, lx, ly, lz, limit)):
             bits |= 1 << i
     return bits
 
@@ -345,7 +356,7 @@ def _lit(kinds, data, spheres, ranges, lights, primitive, face, x, y, z, vx, vy,
 @_kernel
 def _radiance(kinds, data, skins, texels, entries, lights, sky, primitive, face, bits, x, y, z, vx, vy, vz):  # type: ignore[no-untyped-def]
     """Light that leaves a surface point towards the camera: texture times (ambient + lights that reach it)."""
-    nx, ny, nz, u, v = _surface(kinds[primitive], data[primitive], face, x, y, z)
+    nx, ny, nz, u, v = _surface(kinds[primitive], data, primitive, face, x, y, z)
     if nx * vx + ny * vy + nz * vz > 0.0:
         nx, ny, nz = -nx, -ny, -nz
     up = 0.5 + 0.5 * nz
@@ -353,7 +364,7 @@ def _radiance(kinds, data, skins, texels, entries, lights, sky, primitive, face,
     green = sky[1] * up + sky[4] * (1.0 - up)
     blue = sky[2] * up + sky[5] * (1.0 - up)
     for i in range(len(lights)):
-        lx, ly, lz, arrives = _toward(lights[i], x, y, z)
+        lx, ly, lz, arrives = _toward(lights, i, x, y, z)
         facing = (nx * lx + ny * ly + nz * lz) / math.sqrt(lx * lx + ly * ly + lz * lz)
         if facing > 0.0 and (bits >> i) & 1:
             red += lights[i, 4] * facing * arrives
@@ -361,7 +372,7 @@ def _radiance(kinds, data, skins, texels, entries, lights, sky, primitive, face,
             blue += lights[i, 6] * facing * arrives
     kind = kinds[primitive]
     top = (kind == BOX and face >= 4) or (kind == FRUSTUM and face >= 1)
-    r, g, b = _texel(texels, entries[skins[primitive, 1 if top else 0]], u, v)
+    r, g, b = _texel(texels, entries, skins[primitive, 1 if top else 0], u, v)
     glow = data[primitive, 15]
     return r * (red + glow), g * (green + glow), b * (blue + glow)
 
@@ -372,7 +383,7 @@ def _sky(texels, entries, sky, dx, dy, dz):  # type: ignore[no-untyped-def]
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     up = max(dz / length, 0.0)
     mix = math.sqrt(up)
-    r, g, b = _texel(texels, entries[int(sky[13])], dx / length / (up + 0.25), dy / length / (up + 0.25))
+    r, g, b = _texel(texels, entries, int(sky[13]), dx / length / (up + 0.25), dy / length / (up + 0.25))
     cloud = min(1.0, max(0.0, 0.333 * (r + g + b))) * min(1.0, 4.0 * up)
     red = (sky[6] * mix + sky[9] * (1.0 - mix)) * (1.0 - cloud) + cloud * sky[9]
     green = (sky[7] * mix + sky[10] * (1.0 - mix)) * (1.0 - cloud) + cloud * sky[10]
@@ -393,9 +404,9 @@ def render(  # type: ignore[no-untyped-def]
 ):
     """Fill ``rgb`` [H, W, 3] uint8 and ``depth`` [H, W] float32 (0: sky) of one frame.
 
-    ``pose`` is world_from_cam in OpenCV axes. Depth is one ray through each pixel's centre. A pixel whose neighbours
-    all see the same face under the same lights takes its colour from SUBSAMPLES² rays against that one primitive;
-    the others trace SUBSAMPLES² full rays. Entry 12 of ``sky`` is the exposure.
+    ``pose`` is world_from_cam in OpenCV axes. Depth is one ray through each pixel's centre. Colour is the mean
+    of 4 or 9 rays against the primitives that the centres of the pixel and its eight neighbours see, and a
+    shadow is traced again only where those disagree about it. Entry 12 of ``sky`` is the exposure.
     """
     height, width = depth.shape
     seen = np.empty((height, width), dtype=np.int64)
@@ -417,38 +428,50 @@ def render(  # type: ignore[no-untyped-def]
                 kinds, data, spheres, ranges, lights, primitive, face, ox + t * dx, oy + t * dy, oz + t * dz, dx, dy, dz
             )
             seen[row, column] = (primitive * 8 + face) * 8 + bits
-    exposure = sky[12] / (SUBSAMPLES * SUBSAMPLES)
+    near = np.empty(9, dtype=np.int64)
     for row in range(height):
         for column in range(width):
-            here = seen[row, column]
-            same = True
+            count = 0
             for r in range(max(row - 1, 0), min(row + 2, height)):
                 for c in range(max(column - 1, 0), min(column + 2, width)):
-                    same = same and seen[r, c] == here
+                    new = True
+                    for k in range(count):
+                        new = new and near[k] != seen[r, c]
+                    if new:
+                        near[count] = seen[r, c]
+                        count += 1
+            samples = SUBSAMPLES if count > 1 else SUBSAMPLES - 1
+            exposure = sky[12] / (samples * samples)
             red, green, blue = 0.0, 0.0, 0.0
-            for sub in range(SUBSAMPLES * SUBSAMPLES):
-                a = (column + (sub % SUBSAMPLES + 0.5) / SUBSAMPLES - cx) / focal
-                b = (row + (sub // SUBSAMPLES + 0.5) / SUBSAMPLES - cy) / focal
+            for sub in range(samples * samples):
+                a = (column + (sub % samples + 0.5) / samples - cx) / focal
+                b = (row + (sub // samples + 0.5) / samples - cy) / focal
                 dx = pose[0, 0] * a + pose[0, 1] * b + pose[0, 2]
                 dy = pose[1, 0] * a + pose[1, 1] * b + pose[1, 2]
                 dz = pose[2, 0] * a + pose[2, 1] * b + pose[2, 2]
                 t = np.inf
-                bits = 0
-                primitive = -1
-                face = 0
-                if same and here >= 0:
-                    primitive = here // 64
-                    bits = here % 8
-                    t, face = intersect(kinds[primitive], data[primitive], ox, oy, oz, dx, dy, dz)
-                if t == np.inf and not (same and here < 0):
+                primitive, face = -1, 0
+                sky_near = False
+                for k in range(count):
+                    candidate = near[k] // 64
+                    if candidate < 0:
+                        sky_near = True
+                    elif candidate != primitive:
+                        hit, side = intersect(kinds[candidate], data, candidate, ox, oy, oz, dx, dy, dz)
+                        if hit < t:
+                            t, primitive, face = hit, candidate, side
+                if primitive < 0 and not sky_near:
                     t, primitive, face = trace(kinds, data, spheres, ranges, ox, oy, oz, dx, dy, dz)
-                    if primitive >= 0:
-                        x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-                        bits = _lit(kinds, data, spheres, ranges, lights, primitive, face, x, y, z, dx, dy, dz)
                 if primitive < 0:
                     r_, g_, b_ = _sky(texels, entries, sky, dx, dy, dz)
                 else:
                     x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+                    bits = -1
+                    for k in range(count):
+                        if near[k] // 8 == primitive * 8 + face:
+                            bits = near[k] % 8 if bits == -1 else -2
+                    if bits < 0:
+                        bits = _lit(kinds, data, spheres, ranges, lights, primitive, face, x, y, z, dx, dy, dz)
                     r_, g_, b_ = _radiance(
                         kinds, data, skins, texels, entries, lights, sky, primitive, face, bits, x, y, z, dx, dy, dz
                     )
@@ -466,7 +489,7 @@ def inside(kinds, data, x, y, z, margin):  # type: ignore[no-untyped-def]
     for i in range(len(kinds)):
         if kinds[i] == RECT:
             continue
-        px, py, pz = _to_local(data[i], x, y, z)
+        px, py, pz = _to_local(data, i, x, y, z)
         if kinds[i] == BOX:
             hit = abs(px) < data[i, 5] + margin and abs(py) < data[i, 6] + margin and abs(pz) < data[i, 7] + margin
         elif kinds[i] == ELLIPSOID:

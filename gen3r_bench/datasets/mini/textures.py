@@ -53,7 +53,8 @@ _SHA256: Final[dict[str, str]] = {
 }
 """Of the decoded pixels: another picture under the same name would change scenes without changing their version."""
 
-_MASTER_SIDE: Final = 150
+MASTER_SIDE: Final = 120
+"""Texels of the finest version of a texture: 24 at the default side are 120 at 560."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,10 @@ def draw_texture(draw: Draw, split: str, role: str, index: int) -> TextureSpec:
         hue = draw.uniform(0.2, 0.4)
     elif role == "ground" and draw.chance(0.6):
         hue = draw.uniform(0.06, 0.3)
-    saturation = draw.uniform(0.15, 0.35) if role in ("shell", "ground", "calm") else draw.uniform(0.3, 0.75)
+    saturation = draw.uniform(0.08, 0.3) if role in ("shell", "ground", "calm") else draw.uniform(0.15, 0.6)
     dark = colorsys.hsv_to_rgb(hue, min(1.0, saturation * 1.3), draw.uniform(0.2, 0.4))
     light = colorsys.hsv_to_rgb((hue + draw.uniform(-0.08, 0.08)) % 1.0, saturation * 0.8, draw.uniform(0.75, 0.98))
-    contrast = {"calm": 0.06, "shell": 0.13, "picture": 0.22}.get(role, 0.17)
+    contrast = {"calm": 0.06, "shell": 0.16, "picture": 0.24}.get(role, 0.2)
     side = draw.uniform(0.85, 1.0) if role == "picture" else draw.uniform(0.3, 0.6)
     crop = (draw.uniform(0.0, 1.0), draw.uniform(0.0, 1.0), side)
     return TextureSpec(source, texels, crop, dark, light, contrast, f"{index}/{draw.uniform(0, 1):.9f}")
@@ -107,24 +108,28 @@ def sky_texture(draw: Draw) -> TextureSpec:
     return TextureSpec("clouds", 16, (0, 0, 1), dark, light, 0.3, f"sky/{draw.uniform(0, 1):.9f}")
 
 
-def render_texture(spec: TextureSpec, frame_side: int) -> NDArray[np.float32]:
-    """[n, n, 3] float32 in linear light, n proportional to the frame's shorter side.
+def master_texture(spec: TextureSpec) -> NDArray[np.float64]:
+    """[n, n, 3] display values in 0..1 at the largest detail that any frame size needs.
 
     Raises:
         SceneError: where scikit-image's picture is missing or is not the one this dataset was made with.
     """
-    texels = min(_MASTER_SIDE, max(4, round(spec.texels * frame_side / DEFAULT_SIDE)))
-    master = _picture_crop(spec) if spec.source in _SHA256 else _PATTERN[spec.source](Draw(spec.seed))[..., None]
+    fine = _picture_crop(spec) if spec.source in _SHA256 else _PATTERN[spec.source](Draw(spec.seed))[..., None]
     # contrast is measured at the default size, so that a larger frame shows the same texture, only sharper
-    coarse = _area_resample(master, spec.texels)
+    coarse = _area_resample(fine, spec.texels)
     mean = coarse.mean(axis=(0, 1))
-    gain = min(3.0, spec.contrast / max(float(coarse.std()), 1e-3))
-    fine = np.clip(0.5 + gain * (_area_resample(master, texels) - mean), 0.0, 1.0)
-    if master.shape[2] == 3:
-        display = np.clip(fine - 0.5 + np.clip(mean, 0.3, 0.7), 0.02, 0.98)
-    else:
-        display = np.asarray(spec.dark) * (1.0 - fine) + np.asarray(spec.light) * fine
-    return np.asarray(display**2.2, dtype=np.float32)
+    gain = min(4.0, spec.contrast / max(float(coarse.std()), 1e-3))
+    fine = 0.5 + gain * (_area_resample(fine, MASTER_SIDE) - mean)
+    if fine.shape[2] == 3:
+        return np.asarray(np.clip(fine - 0.5 + np.clip(mean, 0.3, 0.7), 0.02, 0.98), dtype=np.float64)
+    fine = np.clip(fine, 0.0, 1.0)
+    return np.asarray(np.array(spec.dark) * (1.0 - fine) + np.array(spec.light) * fine, dtype=np.float64)
+
+
+def texture_at(master: NDArray[np.float64], spec: TextureSpec, frame_side: int) -> NDArray[np.float32]:
+    """[n, n, 3] float32 in linear light, n proportional to the frame's shorter side."""
+    texels = min(MASTER_SIDE, max(4, round(spec.texels * frame_side / DEFAULT_SIDE)))
+    return np.asarray(_area_resample(master, texels) ** 2.2, dtype=np.float32)
 
 
 def _area_resample(image: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -161,8 +166,18 @@ def _picture(name: str) -> NDArray[np.float64]:
     return raw.reshape(*raw.shape[:2], -1) / 255.0
 
 
+@cache
+def _halved(name: str) -> NDArray[np.float64]:
+    picture = _picture(name)
+    height, width = (side // 2 * 2 for side in picture.shape[:2])
+    quads = picture[:height, :width].reshape(height // 2, 2, width // 2, 2, -1)
+    return np.asarray(quads.mean(axis=(1, 3)), dtype=np.float64)
+
+
 def _picture_crop(spec: TextureSpec) -> NDArray[np.float64]:
     picture = _picture(spec.source)
+    if min(picture.shape[:2]) * spec.crop[2] >= 2 * MASTER_SIDE:
+        picture = _halved(spec.source)
     height, width = picture.shape[:2]
     side = int(min(height, width) * spec.crop[2])
     left = int((width - side) * spec.crop[0])
@@ -171,16 +186,16 @@ def _picture_crop(spec: TextureSpec) -> NDArray[np.float64]:
 
 
 def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    centre = (np.arange(_MASTER_SIDE) + 0.5) / _MASTER_SIDE
-    return centre[None, :] + np.zeros((_MASTER_SIDE, 1)), centre[:, None] + np.zeros((1, _MASTER_SIDE))
+    centre = (np.arange(MASTER_SIDE) + 0.5) / MASTER_SIDE
+    return centre[None, :] + np.zeros((MASTER_SIDE, 1)), centre[:, None] + np.zeros((1, MASTER_SIDE))
 
 
 def _clouds(draw: Draw) -> NDArray[np.float64]:
-    total = np.zeros((_MASTER_SIDE, _MASTER_SIDE))
+    total = np.zeros((MASTER_SIDE, MASTER_SIDE))
     weight = 1.0
     for cells in (3, 6, 12, 24):
         lattice = np.array([draw.uniform(0, 1) for _ in range((cells + 1) ** 2)]).reshape(cells + 1, cells + 1)
-        at = (np.arange(_MASTER_SIDE) + 0.5) / _MASTER_SIDE * cells
+        at = (np.arange(MASTER_SIDE) + 0.5) / MASTER_SIDE * cells
         low = at.astype(np.int64)
         share = at - low
         share = share * share * (3.0 - 2.0 * share)
