@@ -17,7 +17,7 @@ _PLACES: Final = {
     "ring": "a table with objects set out in a ring",
     "rows": "a table with objects set out in rows",
     "arc": "a table with objects set out in an arc",
-    "towers": "a table with objects on stacked blocks",
+    "towers": "a table with towers of piled-up objects",
     "garden": "a walled garden under an open sky",
     "market": "a market square under an open sky",
     "plaza": "a plaza with columns under an open sky",
