@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import io
 import re
 import shutil
@@ -14,6 +15,8 @@ from markdown_it import MarkdownIt
 from reports.synthetic import FREEZE, GEN3R, ORACLE, WVD, flat, row
 
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
+from gen3r_bench.reports import paper, render
+from gen3r_bench.reports import tables as tables_module
 from gen3r_bench.reports.compose import comparison_table, run_table
 from gen3r_bench.reports.paper import TABLE_NUMBERS, paper_table
 from gen3r_bench.reports.render import (
@@ -153,6 +156,13 @@ def test_latex_escapes(text, expected) -> None:
     assert escape_latex(text) == expected
 
 
+@pytest.mark.parametrize("module", [paper, render, tables_module])
+def test_examples_in_docstrings(module) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
+
+
 def test_footnote_letters() -> None:
     assert [footnote_letter(n) for n in (0, 1, 25, 26, 27, 51, 52, 701, 702)] == [
         "a",
@@ -169,7 +179,7 @@ def test_footnote_letters() -> None:
 
 @pytest.mark.parametrize("number", TABLE_NUMBERS)
 def test_markdown_of_the_paper(number) -> None:
-    table, paper = comparison_table(number, [], {}), paper_table(number)
+    table, printed = comparison_table(number, [], {}), paper_table(number)
     rows, _ = parse_markdown(render_markdown(table))
     skip = 1 + (len(table.row_groups) > 1)
     assert len(rows) == 1 + len(table.rows)
@@ -179,8 +189,8 @@ def test_markdown_of_the_paper(number) -> None:
         assert [re.sub(r"</?u>", "", text) for text in line[skip:]] == [cell.text for cell in expected.cells]
     heads = [text.split("<br>") for text in rows[0][skip:]]
     assert [head[1].split()[-1] for head in heads] == [column.arrow for column in table.columns]
-    if not paper.settings_across:
-        assert [head[0] for head in heads] == [block.dataset for block in paper.blocks for _ in block.metrics]
+    if not printed.settings_across:
+        assert [head[0] for head in heads] == [block.dataset for block in printed.blocks for _ in block.metrics]
 
 
 def test_marks_and_grey_rows_in_markdown_and_latex(make_run, metrics) -> None:
