@@ -18,6 +18,7 @@ BLOCK_BITS: Final = 3
 _SIDE: Final = 1 << BLOCK_BITS
 _VOXELS: Final = 1 << (3 * BLOCK_BITS)
 _WORDS: Final = _VOXELS // 64
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 @kernel
@@ -60,6 +61,17 @@ def bounds(
 
 
 @kernel
+def fill_table(codes: NDArray[np.uint64], table: NDArray[np.int32]) -> None:
+    """Enter block numbers under their codes into an empty (-1) table, whose length is a power of two."""
+    last = len(table) - 1
+    for block in range(codes.shape[0]):
+        slot = np.int64((codes[block] * _GOLDEN) >> np.uint64(32)) & last
+        while table[slot] >= 0:
+            slot = (slot + 1) & last
+        table[slot] = block
+
+
+@kernel
 def assign_blocks(
     points: NDArray[Any],
     valid: NDArray[np.bool_],
@@ -68,24 +80,25 @@ def assign_blocks(
     origin: NDArray[np.float64],
     voxel_size: float,
     block_of_point: NDArray[np.int32],
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Number the blocks in order of appearance; writes each valid point's number, -1 for the others.
+    begin: int,
+    blocks: int,
+    codes: NDArray[np.uint64],
+    sizes: NDArray[np.int64],
+    table: NDArray[np.int32],
+) -> tuple[int, int]:
+    """Number the blocks of points from ``begin`` on in order of appearance; -1 for points that are not valid.
 
-    Returns the Morton code and the number of points of each block.
+    Writes Morton codes and numbers of points of the blocks, and enters new blocks into the hash ``table``. Stops where
+    ``codes`` is full, for the caller to make room: returns the next point and the number of blocks.
     """
     m00, m01, m02 = matrix[0, 0], matrix[0, 1], matrix[0, 2]
     m10, m11, m12 = matrix[1, 0], matrix[1, 1], matrix[1, 2]
     m20, m21, m22 = matrix[2, 0], matrix[2, 1], matrix[2, 2]
     t0, t1, t2 = translation[0], translation[1], translation[2]
     o0, o1, o2 = origin[0], origin[1], origin[2]
-    capacity = 1 << 12
-    shift = np.uint64(64 - 12)
-    table = np.full(2 * capacity, -1, np.int32)
-    codes = np.empty(capacity, np.uint64)
-    sizes = np.empty(capacity, np.int64)
-    blocks = 0
-    last0 = last1 = last2 = last = np.int64(-1)
-    for i in range(points.shape[0]):
+    last_slot = len(table) - 1
+    last0 = last1 = last2 = block = np.int64(-1)
+    for i in range(begin, points.shape[0]):
         if not valid[i]:
             block_of_point[i] = -1
             continue
@@ -95,39 +108,26 @@ def assign_blocks(
         b1 = np.int64((m10 * a0 + m11 * a1 + m12 * a2 + t1 - o1) / voxel_size) >> BLOCK_BITS
         b2 = np.int64((m20 * a0 + m21 * a1 + m22 * a2 + t2 - o2) / voxel_size) >> BLOCK_BITS
         if b0 != last0 or b1 != last1 or b2 != last2:
-            last0, last1, last2 = b0, b1, b2
             code = (
                 (spread_bits(np.uint64(b0)) << np.uint64(2))
                 | (spread_bits(np.uint64(b1)) << np.uint64(1))
                 | spread_bits(np.uint64(b2))
             )
-            slot = np.int64((code * np.uint64(0x9E3779B97F4A7C15)) >> (shift - np.uint64(1)))
+            slot = np.int64((code * _GOLDEN) >> np.uint64(32)) & last_slot
             while table[slot] >= 0 and codes[table[slot]] != code:
-                slot = (slot + 1) & (2 * capacity - 1)
-            last = np.int64(table[slot])
-            if last < 0:
-                if blocks == capacity:
-                    capacity *= 2
-                    shift -= np.uint64(1)
-                    codes = np.concatenate((codes, np.empty(blocks, np.uint64)))
-                    sizes = np.concatenate((sizes, np.empty(blocks, np.int64)))
-                    table = np.full(2 * capacity, -1, np.int32)
-                    for block in range(blocks):
-                        slot = np.int64((codes[block] * np.uint64(0x9E3779B97F4A7C15)) >> (shift - np.uint64(1)))
-                        while table[slot] >= 0:
-                            slot = (slot + 1) & (2 * capacity - 1)
-                        table[slot] = block
-                    slot = np.int64((code * np.uint64(0x9E3779B97F4A7C15)) >> (shift - np.uint64(1)))
-                    while table[slot] >= 0:
-                        slot = (slot + 1) & (2 * capacity - 1)
-                last = np.int64(blocks)
-                table[slot] = last
-                codes[last] = code
-                sizes[last] = 0
+                slot = (slot + 1) & last_slot
+            if table[slot] < 0:
+                if blocks == codes.shape[0]:
+                    return i, blocks
+                table[slot] = blocks
+                codes[blocks] = code
+                sizes[blocks] = 0
                 blocks += 1
-        sizes[last] += 1
-        block_of_point[i] = last
-    return codes[:blocks].copy(), sizes[:blocks].copy()
+            block = np.int64(table[slot])
+            last0, last1, last2 = b0, b1, b2
+        sizes[block] += 1
+        block_of_point[i] = block
+    return points.shape[0], blocks
 
 
 @kernel

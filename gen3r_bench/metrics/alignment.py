@@ -20,6 +20,9 @@ SCALE_RULES: Final[tuple[str, ...]] = get_args(ScaleRule)
 COLLINEAR_RATIO: Final = 1e-6
 """Second over first singular value of the cross-covariance below which the rotation about a line is arbitrary."""
 
+LARGEST_COORDINATE: Final = 1e18
+"""Squared distances between points within it stay inside float32, which sampling measures in."""
+
 _CONSTANT_RATIO: Final = 1e-12
 """RMS radius over distance from the origin below which a cloud is one point up to float64 rounding."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics._numba import compiled, read_only
-from gen3r_bench.metrics.alignment import real_points
+from gen3r_bench.metrics.alignment import LARGEST_COORDINATE, real_points
 
 
 def farthest_point_indices(points: NDArray[Any], k: int, *, start: int = 0) -> NDArray[np.int64]:
@@ -58,10 +58,8 @@ def as_float32(points: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.asarray(points, dtype=np.float32)
         largest = float(np.abs(rounded).max())
-    if not largest < 1e18:
-        raise InputError(
-            f"a coordinate of {largest:g}", expected="finite coordinates below 1e18, whose squares float32 can hold"
-        )
+    if not largest < LARGEST_COORDINATE:
+        raise InputError(f"a coordinate of {largest:g}", expected=f"finite coordinates below {LARGEST_COORDINATE:g}")
     return rounded
 
 

@@ -278,7 +278,7 @@ def _sample(
             rows = farthest_rows(columns, np.arange(n, dtype=np.int32), num_points, row, morton_sorted=False)
     else:
         voxels = average_voxels(points, usable, moved_by, voxel_size)
-        columns, n = as_float32(voxels.means), len(voxels)
+        columns, n = voxels.means, len(voxels)
         row = _start_row(voxels, start, points, moved_by, voxel_size)
         rows = farthest_rows(columns, voxels.first, num_points, row, morton_sorted=voxels.morton_sorted)
     sample = np.ascontiguousarray(columns[:, rows].T)

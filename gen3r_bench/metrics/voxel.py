@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics._numba import compiled, kernel, read_only
-from gen3r_bench.metrics.alignment import Similarity, real_points
+from gen3r_bench.metrics.alignment import LARGEST_COORDINATE, Similarity, real_points
 
 MAX_VOXELS_PER_AXIS: Final = 1 << 21
 """Three indices of 21 bits make one 63-bit key; 10 km at 5 mm."""
@@ -95,7 +95,18 @@ def average_voxels(
     count, corners = kernels.bounds(points, valid, matrix, translation)
     origin = _grid_origin(count, corners[:3], corners[3:], voxel_size)
     block_of_point = np.empty(len(points), dtype=np.int32)
-    codes, sizes = kernels.assign_blocks(points, valid, matrix, translation, origin, voxel_size, block_of_point)
+    blocks = done = 0
+    codes, sizes = np.empty(1 << 14, dtype=np.uint64), np.empty(1 << 14, dtype=np.int64)
+    while done < len(points):
+        if blocks == len(codes):
+            codes, sizes = (np.concatenate([held, np.empty(3 * blocks, held.dtype)]) for held in (codes, sizes))
+        table = np.full(2 * len(codes), -1, dtype=np.int32)
+        kernels.fill_table(codes[:blocks], table)
+        done, blocks = kernels.assign_blocks(
+            *(points, valid, matrix, translation, origin, voxel_size),
+            *(block_of_point, done, blocks, codes, sizes, table),
+        )
+    codes, sizes = codes[:blocks], sizes[:blocks]
     by_code = np.argsort(codes)
     ends = np.cumsum(sizes[by_code])
     cursor = np.empty_like(ends)
@@ -114,6 +125,9 @@ def _grid_origin(
 ) -> NDArray[np.float64]:
     if count == 0:
         raise InputError("a cloud without points", expected="at least one valid point")
+    largest = float(max(np.abs(low).max(), np.abs(high).max()))
+    if not largest < LARGEST_COORDINATE:
+        raise InputError(f"a coordinate of {largest:g}", expected=f"coordinates below {LARGEST_COORDINATE:g}")
     origin: NDArray[np.float64] = low - 0.5 * voxel_size
     with np.errstate(over="ignore", invalid="ignore"):
         voxels = float(((high - origin) / voxel_size).max())
