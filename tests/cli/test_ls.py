@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from gen3r_bench import registry
+from gen3r_bench.cli.main import app, main
+from gen3r_bench.errors import UnknownNameError
+
+
+def ls(*arguments: str) -> str:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["ls", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "metrics", "tables"])
+def test_every_list_prints_as_a_table_and_as_json(what: str) -> None:
+    rows = json.loads(ls(what, "--json"))
+    assert rows
+    name = next(key for key in ("method_id", "name", "key", "table") if key in rows[0])
+    text = "".join(ls(what).split())
+    for row in rows:
+        assert "".join(str(row[name]).split()) in text
+
+
+def test_methods_tell_floors_and_diagnostics_apart() -> None:
+    kinds = {row["method_id"]: row["kind"] for row in json.loads(ls("methods", "--json"))}
+    assert kinds["freeze"] == "floor"
+    assert kinds["oracle"] == "diagnostic"
+
+
+def test_a_card_in_full_has_its_hash_and_content() -> None:
+    card = json.loads(ls("protocols", "--card", "geom-1view"))
+    assert card["hash"] == registry.protocols().load("geom-1view").hash
+    assert card["geometry"] == {
+        "alignment_scale": "variance-ratio",
+        "voxel_size": 0.005,
+        "num_points": 20000,
+        "fps_start": "first",
+        "mask": "ground-truth-valid",
+    }
+    with pytest.raises(UnknownNameError):
+        ls("protocols", "--card", "geom-9view")
+
+
+def test_metrics_that_are_not_computed_say_why() -> None:
+    for row in json.loads(ls("metrics", "--json")):
+        assert row["computed"] == (row["unsupported_reason"] == "")
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["gen3r-bench", "--version"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("gen3r-bench 0.")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; import gen3r_bench.cli.main as m\n"
+        "heavy = {'numpy', 'numba', 'scipy', 'torch', 'pandas', 'pydantic', 'PIL', 'open3d'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_card, tiny_scene
+
+from gen3r_bench.errors import BenchError, InputError, SceneError, UnknownNameError
+from gen3r_bench.protocols.conditioning import condition
+from gen3r_bench.runs.rows import FolderRow, default_method_specs, floor_specs, make_row
+
+METHOD = """
+from gen3r_bench.method import Contract, Method
+from gen3r_bench.scene import Prediction
+
+class Mine(Method):
+    contract = Contract(
+        method_id="mine", title="Mine", summary="", settings=("1view",), returns=("rgb",), checkpoints=("small", "big")
+    )
+
+    def __init__(self, checkpoint):
+        self.checkpoint = checkpoint
+
+    @classmethod
+    def load(cls, checkpoint, *, device):
+        if checkpoint == "broken":
+            raise KeyError("weights")
+        return cls(checkpoint)
+
+    @property
+    def checkpoint_sha256(self):
+        return "sha-of-" + self.checkpoint
+
+    def predict(self, conditioning):
+        return Prediction(frame_indices=(0,), rgb=conditioning.rgb)
+"""
+
+
+@pytest.fixture
+def method_file(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(METHOD)
+    return f"{tmp_path / 'mine.py'}:Mine"
+
+
+def test_a_file_is_a_method(method_file: str) -> None:
+    row = make_row(method_file, device="cpu")
+    assert row.entry.label == "mine@small"
+    assert row.entry.checkpoint_sha256 == "sha-of-small"
+    digest = hashlib.sha256(METHOD.encode()).hexdigest()[:12]
+    assert row.entry.source == f"mine.py sha256:{digest}"
+    conditioning = condition(tiny_scene(), tiny_card(), 1)
+    assert row.refusal(conditioning) is None
+    assert row.produce(tiny_scene(), conditioning).parts() == ("rgb",)
+
+
+def test_a_checkpoint_is_chosen_with_an_at(method_file: str) -> None:
+    big = make_row(f"{method_file}@big", device="cpu")
+    assert big.entry.label == "mine@big"
+    assert make_row(f"{method_file}@some/place/tuned.safetensors", device="cpu").entry.label == "mine@tuned.safetensors"
+    assert big.fingerprint("a") != make_row(method_file, device="cpu").fingerprint("a")
+
+
+def test_a_method_that_fails_to_load_is_the_commands_error(method_file: str) -> None:
+    with pytest.raises(BenchError, match="method mine cannot be loaded: KeyError: 'weights'"):
+        make_row(f"{method_file}@broken", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("frezze", UnknownNameError, "did you mean 'freeze'"),
+        ("oracl", UnknownNameError, "did you mean 'oracle'"),
+        ("missing.py:Mine", InputError, "existing Python file"),
+        ("missing.py", InputError, "file.py:ClassName"),
+        ("oracle@big", InputError, "diagnostic row oracle"),
+        ("freeze@big", InputError, "has no weights"),
+    ],
+)
+def test_specs_that_name_nothing(spec: str, error: type[BenchError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_row(spec, device="cpu")
+
+
+def test_floor_rows_follow_the_setting() -> None:
+    assert floor_specs(["1view"]) == ["oracle", "resample", "wobble", "freeze"]
+    assert floor_specs(["2view"]) == ["oracle", "resample", "wobble", "crossfade", "freeze"]
+    kinds = {spec: make_row(spec, device="cpu").entry.kind for spec in floor_specs(["2view"])}
+    assert kinds["freeze"] == kinds["crossfade"] == "baseline"
+    assert kinds["oracle"] == kinds["resample"] == kinds["wobble"] == "diagnostic"
+
+
+def test_default_methods_have_a_reference_checkpoint() -> None:
+    assert all(spec.endswith("@reference") for spec in default_method_specs())
+
+
+def test_folder_row(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a/depth.npy", np.ones((4, 24, 32), np.float32))
+    row = FolderRow(tmp_path, "my-net@v2", only_scene=False)
+    assert (row.entry.method_id, row.entry.checkpoint, row.entry.kind) == ("my-net", "v2", "method")
+    assert row.produce(tiny_scene("a"), condition(tiny_scene("a"), tiny_card(), 1)).parts() == ("depth",)
+    with pytest.raises(SceneError, match="no predictions for scene b"):
+        row.fingerprint("b")
+    before = row.fingerprint("a")
+    np.save(tmp_path / "a/depth.npy", np.zeros((4, 24, 32), np.float32))
+    assert row.fingerprint("a") != before
+
+
+@pytest.mark.parametrize("name", ["", "@x", "a@", "a/b", "a b", "../x"])
+def test_folder_row_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="row name"):
+        FolderRow(tmp_path, name, only_scene=False)
+
+
+def test_folder_row_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        FolderRow(tmp_path / "missing", "x", only_scene=False)
