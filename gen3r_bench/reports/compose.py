@@ -237,7 +237,7 @@ def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
             if any(row.kind == kind for row in rows)
         ),
         tuple(footnotes.texts),
-        tuple(_provenance([(run, entries)])),
+        tuple(_provenance([(run, entries)], footnotes.texts)),
         _environments([run]),
     )
 
@@ -256,7 +256,7 @@ def _heads(keys: Mapping[str, Metric], titles: Mapping[str, str] | None = None) 
     return tuple(heads)
 
 
-def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]]) -> list[str]:
+def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Sequence[str]) -> list[str]:
     """What stands below measured numbers: n of N, cards, warnings, facts about rows."""
     lines = []
     for _, entries in shown:
@@ -298,6 +298,8 @@ def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]]) -> list[str]:
             trained = [title for name, title in datasets.items() if name in row.training_sets]
             if trained:
                 lines.append(f"{row.label} was trained on scenes of {', '.join(trained)}.")
+    if footnotes:
+        lines.append("A cell that misses scenes which others have is not ranked.")
     return list(dict.fromkeys(lines))
 
 
@@ -386,7 +388,7 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
             for run in runs
         ]
         keys = dict.fromkeys(cell.stats.metric for cell in cells)
-        notes += [f"Measured as {', '.join(keys)}.", *_provenance(shown)]
+        notes += [f"Measured as {', '.join(keys)}.", *_provenance(shown, footnotes.texts)]
     return Table(
         f"paper-table-{number}",
         f"Gen3R paper, Table {number}: {paper.title}",

@@ -43,6 +43,17 @@ CSV_COLUMNS: Final = (
 )
 
 
+def printable(text: str) -> str:
+    """``text`` on one line; control characters, which a terminal would obey, and lone surrogates as code points."""
+    shown = (
+        f"U+{ord(character):04X}"
+        if unicodedata.category(character) in ("Cc", "Cs") and not character.isspace()
+        else character
+        for character in text
+    )
+    return " ".join("".join(shown).split())
+
+
 def footnote_letter(number: int) -> str:
     """Letters for a footnote's number: a, b, …, z, aa, ab, … for 0, 1, …."""
     letters = ""
@@ -70,7 +81,7 @@ def escape_markdown(text: str) -> str:
     >>> print(escape_markdown("a_b|<c>"))
     a\_b&#124;&lt;c&gt;
     """
-    line = " ".join(_printable(text).split())
+    line = printable(text)
     line = _MARKDOWN_SPECIAL.sub(lambda found: f"{found[0]}\\" if found["ordinal"] else f"\\{found[0]}", line)
     return "".join(_MARKDOWN_ENTITIES.get(character, character) for character in line)
 
@@ -93,10 +104,7 @@ def render_markdown(table: Table) -> str:
     body = tabulate(lines, heads, tablefmt="pipe", colalign=align, disable_numparse=True)
     below = [f"<sup>{footnote_letter(n)}</sup> {escape_markdown(text)}" for n, text in enumerate(table.footnotes)]
     if table.has_marks:
-        below.append(
-            "**Best**, <u>second</u> and *third* of each column and group of rows; equal values share a mark; cells "
-            "over other scenes are not ranked."
-        )
+        below.append("**Best**, <u>second</u> and *third* of each column and group of rows; equal values share a mark.")
     if table.has_unranked_rows:
         below.append("Rows in *italics*: floors and diagnostics, never ranked.")
     below += [escape_markdown(text) for text in (*table.notes, *table.environments)]
@@ -107,16 +115,6 @@ def _markdown_cell(cell: Cell) -> str:
     before, after = _MARKDOWN_MARKS[cell.mark] if cell.mark else ("", "")
     notes = ",".join(footnote_letter(note) for note in cell.notes)
     return f"{before}{cell.text}{after}" + (f"<sup>{notes}</sup>" if notes else "")
-
-
-def _printable(text: str) -> str:
-    """``text`` with control characters and lone surrogates shown as code points; white space stays."""
-    return "".join(
-        f"U+{ord(character):04X}"
-        if unicodedata.category(character) in ("Cc", "Cs") and not character.isspace()
-        else character
-        for character in text
-    )
 
 
 # --- LaTeX ------------------------------------------------------------------------------------------------------------
@@ -184,7 +182,7 @@ def escape_latex(text: str) -> str:
     100\% of a\_b $\times$ \'{e}
     """
     escaped = []
-    line = " ".join(_printable(text).split())
+    line = printable(text)
     for index, character in enumerate(line):
         following = line[index + 1 : index + 2]
         if character in _LATEX:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.reports.compose import run_table
-from gen3r_bench.reports.render import footnote_letter
+from gen3r_bench.reports.render import footnote_letter, printable
 from gen3r_bench.reports.tables import Cell, Column, Mark, Row, Table
 from gen3r_bench.runs.store import Run
 
@@ -33,18 +33,18 @@ def print_run(console: Console, run: Run, metrics: Mapping[str, Metric]) -> None
 def print_table(console: Console, table: Table) -> None:
     """Print a run's table: its datasets one below the other, and wide ones in pieces of at most 100 columns."""
     width = min(console.width, WIDTH)
-    console.print(Text(table.title, style="bold"), width=width)
+    console.print(Text(printable(table.title), style="bold"), width=width)
     first = 0
     for group in table.column_groups:
         numbers = range(first, first + len(group.columns))
         first = numbers.stop
-        console.print(Text(group.title), width=width)
+        console.print(Text(printable(group.title)), width=width)
         for number, piece in enumerate(_pieces(console, table, numbers, width)):
             if number:
                 console.print()
             console.print(_rich_table(table, piece), width=width)
     for number, text in enumerate(table.footnotes):
-        console.print(Text(f"{footnote_letter(number)}  {text}"), width=width)
+        console.print(Text(f"{footnote_letter(number)}  {printable(text)}"), width=width)
     if table.has_marks:
         legend = Text.assemble(("best", _STYLES["best"]), ", ", ("second", _STYLES["second"]), ", ")
         legend.append("third", _STYLES["third"])
@@ -52,7 +52,7 @@ def print_table(console: Console, table: Table) -> None:
     if table.has_unranked_rows:
         console.print(Text("grey: floors and diagnostics, never ranked", style=_GREY), width=width)
     for text in table.notes:
-        console.print(Text(text, style="yellow" if text.startswith("Partial run") else ""), width=width)
+        console.print(Text(printable(text), style="yellow" if text.startswith("Partial run") else ""), width=width)
 
 
 def _pieces(console: Console, table: Table, numbers: range, width: int) -> list[range]:
@@ -86,11 +86,12 @@ def _rich_table(table: Table, numbers: Sequence[int]) -> RichTable:
 
 
 def _head(column: Column) -> Text:
-    return Text(f"{column.title} {column.arrow}" + (f"\n{column.unit}" if column.unit else ""), justify="right")
+    unit = f"\n{printable(column.unit)}" if column.unit else ""
+    return Text(f"{printable(column.title)} {column.arrow}{unit}", justify="right")
 
 
 def _label(row: Row, group: str) -> str:
-    label = " ".join(row.label.split())
+    label = printable(row.label)
     return label if row.ranked else f"{label} ({group})"
 
 

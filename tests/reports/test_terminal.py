@@ -64,6 +64,12 @@ def test_failures_are_counted_and_explained(make_run, metrics) -> None:
     assert "Partial run: geom-1view scored 3 of the card's 40 scenes of mini" in text
 
 
+def test_control_characters_do_not_reach_the_terminal(make_run, metrics) -> None:
+    text = printed(make_run(lambda *_: "\x1b[2J\x1b]0;x\x07", rows=(row("a\x1b[31m"),), title="\x9b1m"), metrics)
+    assert not set(text) & set("\x1b\x07\x9b")
+    assert "U+001B[2JU+001B]0;xU+0007" in text
+
+
 def test_a_run_without_records_prints(make_run, metrics) -> None:
     text = printed(make_run(lambda *_: None), metrics)
     assert "0/3" in text
