@@ -58,7 +58,7 @@ def chosen_frames(frames: Sequence[T], profile: ClipProfile, where: str) -> list
     needed = profile.start + (profile.frames - 1) * profile.stride + 1
     if len(frames) < needed:
         raise SceneError(
-            f"{where}: {len(frames)} frames; {profile.frames} frames from {profile.start} in steps of "
+            f"{where} lists {len(frames)} frames; {profile.frames} frames from {profile.start} in steps of "
             f"{profile.stride} need {needed} (ask for fewer frames; clips are never padded)"
         )
     return list(frames[profile.start : needed : profile.stride])
@@ -124,6 +124,23 @@ def assemble_clip(
         raise SceneError(f"{dataset} {scene_id}: {error}") from error
 
 
+def intrinsics_at(
+    matrix: NDArray[np.float64], known: tuple[float, float], size: tuple[int, int], name: str
+) -> NDArray[np.float64]:
+    """[3, 3] intrinsics in pixels of a picture of ``size``, given those for ``known``, both (height, width).
+
+    Raises:
+        SceneError: where the two sizes differ in shape by more than 1 %: the picture was cropped or squashed.
+    """
+    ratio_y, ratio_x = size[0] / known[0], size[1] / known[1]
+    if abs(ratio_x / ratio_y - 1.0) > 0.01:
+        raise SceneError(
+            f"{name}: {size[1]}x{size[0]} pixels, but its intrinsics are for {known[1]:g}x{known[0]:g}, another shape; "
+            "the picture was cropped or squashed after calibration"
+        )
+    return np.diag([ratio_x, ratio_y, 1.0]) @ matrix
+
+
 def _rigid_poses(frames: Sequence[FrameSource]) -> NDArray[np.float64]:
     """[F, 4, 4] poses of the frames, rotations made exact where they are off by no more than rounding."""
     for frame in frames:
@@ -143,14 +160,8 @@ def _rigid_poses(frames: Sequence[FrameSource]) -> NDArray[np.float64]:
 
 def _usable_intrinsics(frame: FrameSource, size: tuple[int, int]) -> NDArray[np.float64]:
     matrix = frame.intrinsics(size)
-    height, width = size
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or min(matrix[0, 0], matrix[1, 1]) <= 0:
         raise SceneError(f"{frame.name}: intrinsics {np.round(matrix, 4).tolist()}; expected finite, positive focals")
-    if not (0 < matrix[0, 2] < width and 0 < matrix[1, 2] < height):
-        raise SceneError(
-            f"{frame.name}: principal point ({matrix[0, 2]:.1f}, {matrix[1, 2]:.1f}) outside its {width}x{height} "
-            "picture; the intrinsics belong to another size, or rows and columns are swapped"
-        )
     return matrix
 
 
@@ -211,10 +222,29 @@ def read_depth_png16(path: Path) -> NDArray[np.uint16]:
     image = open_image(path)
     if image.format != "PNG" or not (image.mode.startswith("I;16") or image.mode == "I"):
         raise SceneError(
-            f"{path}: {image.format} of mode {image.mode}; expected a 16-bit grey PNG (was it converted to 8 bits?)"
+            f"{path}: {image.format} of mode {image.mode}; expected 16 bits, grey, PNG (was it converted to 8 bits?)"
         )
     # older releases of Pillow widen 16 bits to 32
     return np.asarray(image).astype(np.uint16)
+
+
+def read_depth_npy(path: Path) -> NDArray[np.float32]:
+    """[h, w] float32 of a floating-point NPY file; non-finite values are kept.
+
+    Raises:
+        SceneError: where the file cannot be read, holds objects (no pickle is ever run), or is not [h, w] of floats.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise SceneError(f"{path}: missing; restore the file") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise SceneError(f"{path}: not a readable NPY file ({error}); restore the file") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.size == 0:
+        given = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise SceneError(f"{path}: {given}; expected floating-point depth of shape [h, w]")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is not valid
+        return array.astype(np.float32, copy=False)
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -227,6 +257,46 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     if image.mode not in ("1", "L"):
         raise SceneError(f"{path}: a mask of mode {image.mode}; expected 8-bit grey or black and white")
     return np.asarray(image.convert("L"))
+
+
+def masked(valid: NDArray[np.bool_], path: Path, *, above: int) -> NDArray[np.bool_]:
+    """``valid`` [h, w] where the mask file's value is greater than ``above``, False elsewhere.
+
+    Raises:
+        SceneError: where the mask cannot be read or has another size.
+    """
+    mask = read_mask(path)
+    if mask.shape != valid.shape:
+        raise SceneError(f"{path}: a mask of {list(mask.shape)} for depth of {list(valid.shape)}; expected one size")
+    return valid & (mask > above)
+
+
+def read_prompt(folder: Path) -> tuple[str, Path | None]:
+    """First line of ``prompt.txt`` or ``captions.txt`` in a scene's folder with its file, or "" and None.
+
+    Raises:
+        SceneError: where the file is not UTF-8 text.
+    """
+    for name in ("prompt.txt", "captions.txt"):
+        path = folder / name
+        if path.is_file():
+            lines = read_text(path).splitlines()
+            return (lines[0].strip() if lines else ""), path
+    return "", None
+
+
+def read_text(path: Path) -> str:
+    """Content of a UTF-8 text file.
+
+    Raises:
+        SceneError: where the file is missing or is not UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SceneError(f"{path}: missing; restore the file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SceneError(f"{path}: cannot be read as UTF-8 text ({error})") from error
 
 
 def files_fingerprint(paths: Iterable[Path], *extra: str) -> str:

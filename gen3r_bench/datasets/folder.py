@@ -12,26 +12,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from gen3r_bench.datasets.base import ClipProfile, Dataset, DatasetInfo
-from gen3r_bench.datasets.preprocess import ResizeCrop, resize_crop
+from gen3r_bench.datasets.clip import (
+    FrameSource,
+    assemble_clip,
+    chosen_frames,
+    files_fingerprint,
+    intrinsics_at,
+    read_depth_npy,
+    read_depth_png16,
+    read_picture,
+    read_prompt,
+    read_text,
+)
 from gen3r_bench.errors import InputError, SceneError, UnknownNameError
-from gen3r_bench.scene import Cameras, Scale, Scene, nearest_rotations
-
-MAX_ROTATION_ERROR: Final = 1e-2
-"""Largest entry of ``R @ R.T - I`` that is taken for rounding and repaired; more is a scaled or sheared pose."""
+from gen3r_bench.scene import Scale, Scene
 
 _OPENCV_FROM_OPENGL: Final = np.diag([1.0, -1.0, -1.0, 1.0])
 _INTRINSICS: Final = ("fl_x", "fl_y", "cx", "cy")
@@ -112,17 +119,10 @@ class FolderDataset(Dataset):
             SceneError: where a file is missing or the capture is shorter than the profile.
         """
         capture = self._read(scene_id)
-        digest = hashlib.sha256(f"folder 1 {scene_id} {profile}".encode())
         files = [capture.file, *([capture.prompt_file] if capture.prompt_file else [])]
-        for frame in _chosen(capture, profile):
+        for frame in chosen_frames(capture.frames, profile, str(capture.file)):
             files += [frame.picture, *([frame.depth] if frame.depth else [])]
-        for file in files:
-            try:
-                content = hashlib.sha256(file.read_bytes()).hexdigest()
-            except OSError as error:
-                raise SceneError(f"{file}: cannot be read ({error.strerror})") from error
-            digest.update(f"\n{file.relative_to(capture.file.parent)} {content}".encode())
-        return digest.hexdigest()
+        return files_fingerprint(files, "folder 2", scene_id, str(profile))
 
     def load(self, scene_id: str, profile: ClipProfile) -> Scene:
         """Read one capture; frames ``start``, ``start + stride``, … of its list sorted by number.
@@ -133,27 +133,11 @@ class FolderDataset(Dataset):
                 profile (it is never padded); names the file and the fix.
         """
         capture = self._read(scene_id)
-        chosen = _chosen(capture, profile)
-        shape = (len(chosen), *profile.image_size)
-        rgb = np.empty((*shape, 3), dtype=np.uint8)
-        depth = np.zeros(shape, dtype=np.float32)
-        intrinsics = np.empty((len(chosen), 3, 3))
-        for i, frame in enumerate(chosen):
-            picture = _read_picture(frame.picture)
-            plan = resize_crop((picture.shape[0], picture.shape[1]), profile.image_size)
-            rgb[i] = plan.rgb(picture)
-            intrinsics[i] = plan.intrinsics(_for_picture(frame, plan))
-            if frame.depth is not None:
-                depth[i] = plan.nearest(_read_depth(frame.depth))
-        has_depth = chosen[0].depth is not None
-        poses = nearest_rotations(np.stack([frame.world_from_cam for frame in chosen]))
-        return Scene(
+        return assemble_clip(
+            [_source(frame) for frame in capture.frames],
+            profile,
             dataset=self.info.name,
             scene_id=scene_id,
-            rgb=rgb,
-            cameras=Cameras(poses, intrinsics, profile.image_size).rebased(),
-            depth=depth if has_depth else None,
-            valid=depth > 0,
             prompt=capture.prompt,
             scale=capture.scale,
         )
@@ -164,24 +148,10 @@ class FolderDataset(Dataset):
         return _read_capture(self._folders[scene_id])
 
 
-def _chosen(capture: _Capture, profile: ClipProfile) -> list[_Frame]:
-    if profile.frames < 1 or profile.stride < 1 or profile.start < 0:
-        raise InputError(f"{profile}", expected="at least one frame, a stride from 1 and a start from 0 on")
-    needed = profile.start + (profile.frames - 1) * profile.stride + 1
-    if len(capture.frames) < needed:
-        raise SceneError(
-            f"{capture.file} lists {len(capture.frames)} frames; {profile.frames} frames from {profile.start} in steps "
-            f"of {profile.stride} need {needed} (ask for fewer frames; clips are never padded)"
-        )
-    return list(capture.frames[profile.start : needed : profile.stride])
-
-
 def _read_capture(folder: Path) -> _Capture:
     file = folder / "transforms.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SceneError(f"{file}: cannot be read ({error.strerror})") from error
+        content = json.loads(read_text(file))
     except ValueError as error:
         raise SceneError(f"{file}: not valid JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
@@ -265,13 +235,6 @@ def _pose(file: Path, path: str, value: Any) -> NDArray[np.float64]:
             f"{file}: transform_matrix of {path} is not a finite 4x4 camera-to-world matrix with last row 0 0 0 1; "
             "remove the frame or repair its pose"
         )
-    rotation = pose[:3, :3]
-    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
-    if error > MAX_ROTATION_ERROR or np.linalg.det(rotation) < 0:
-        raise SceneError(
-            f"{file}: the rotation of {path} is {error:.2g} off orthonormal, det {np.linalg.det(rotation):.2g}; "
-            f"expected within {MAX_ROTATION_ERROR:g} and det 1: take scale and mirroring out of the poses"
-        )
     return pose
 
 
@@ -291,62 +254,26 @@ def _prompt(file: Path, content: dict[str, Any]) -> tuple[str, Path | None]:
         if not isinstance(content["prompt"], str):
             raise SceneError(f"{file}: prompt is {content['prompt']!r}; expected a text")
         return content["prompt"].strip(), None
-    for name in ("prompt.txt", "captions.txt"):
-        path = file.parent / name
-        if path.is_file():
-            try:
-                lines = path.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise SceneError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-            return (lines[0].strip() if lines else ""), path
-    return "", None
+    return read_prompt(file.parent)
 
 
-def _open_image(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except UnidentifiedImageError as error:
-        raise SceneError(f"{path}: not a readable image; restore the file or remove its frame") from error
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for damaged files
-        raise SceneError(f"{path}: damaged image ({error}); restore the file or remove its frame") from error
+def _source(frame: _Frame) -> FrameSource:
+    def intrinsics(size: tuple[int, int]) -> NDArray[np.float64]:
+        return intrinsics_at(frame.intrinsics, frame.size or size, size, str(frame.picture))
+
+    return FrameSource(
+        name=str(frame.picture),
+        read_rgb=partial(read_picture, frame.picture),
+        intrinsics=intrinsics,
+        world_from_cam=frame.world_from_cam,
+        read_depth=None if frame.depth is None else partial(_read_depth, frame.depth),
+    )
 
 
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    image = _open_image(path)
-    if image.mode not in ("RGB", "RGBA", "L", "LA", "P"):
-        raise SceneError(f"{path}: a picture of mode {image.mode}; expected 8 bits a channel, grey or RGB")
-    # an alpha channel is dropped and not composited, as Gen3R does
-    return np.array(image.convert("RGB"))
-
-
-def _for_picture(frame: _Frame, plan: ResizeCrop) -> NDArray[np.float64]:
-    """Intrinsics in pixels of the picture as it is on disk."""
-    height, width = frame.size or plan.source
-    ratio_y, ratio_x = plan.source[0] / height, plan.source[1] / width
-    if abs(ratio_x / ratio_y - 1.0) > 0.01:
-        raise SceneError(
-            f"{frame.picture}: {plan.source[1]}x{plan.source[0]} pixels, but its intrinsics are for "
-            f"{width:g}x{height:g}, another shape; give w and h of the picture that fl_x … cy belong to"
-        )
-    return np.diag([ratio_x, ratio_y, 1.0]) @ frame.intrinsics
-
-
-def _read_depth(path: Path) -> NDArray[np.float32]:
-    """[h, w] float32 depth in the poses' unit, 0 where there is none."""
-    if path.suffix == ".png":
-        image = _open_image(path)
-        if not image.mode.startswith("I;16"):
-            raise SceneError(f"{path}: depth PNG of mode {image.mode}; expected 16 bits, grey, in millimetres")
-        raw = np.asarray(image)
-        return np.where(raw == np.iinfo(np.uint16).max, 0, raw).astype(np.float32) / np.float32(1000)
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SceneError(f"{path}: not a readable NPY file ({error}); write it with numpy.save") from error
-    if array.ndim != 2 or array.dtype.kind != "f" or array.size == 0:
-        raise SceneError(f"{path}: {array.dtype} {list(array.shape)}; expected floating-point depth of shape [h, w]")
-    with np.errstate(over="ignore"):
-        depth = array.astype(np.float32)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+def _read_depth(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """[h, w] float32 depth in the poses' unit, and where there is any."""
+    if path.suffix == ".npy":
+        depth = read_depth_npy(path)
+        return depth, np.isfinite(depth) & (depth > 0)
+    raw = read_depth_png16(path)
+    return raw.astype(np.float32) / np.float32(1000), (raw > 0) & (raw < np.iinfo(np.uint16).max)
