@@ -10,7 +10,7 @@ import numpy as np
 
 
 def redkitchen_folder(shared_dir: Path, out: Path) -> Path:
-    """49 real RGB-D frames of 7-Scenes' red kitchen (metric, OpenCV poses, millimetre depth) as one capture below ``out``.
+    """49 real RGB-D frames of 7-Scenes' red kitchen as one capture below ``out``: metric, millimetre depth.
 
     The colour camera is not registered to the depth camera (SOURCE.md), so intrinsics are the depth camera's.
     """
@@ -42,7 +42,7 @@ def redkitchen_folder(shared_dir: Path, out: Path) -> Path:
 
 
 def fox_folder(shared_dir: Path, out: Path) -> Path:
-    """24 real phone pictures with COLMAP poses (arbitrary scale, OpenGL axes, no depth) as one capture below ``out``."""
+    """24 real phone pictures with COLMAP poses as one capture below ``out``: arbitrary scale, OpenGL axes, no depth."""
     source = shared_dir / "data" / "nerfstudio_fox"
     capture = out / "fox"
     capture.mkdir(parents=True)

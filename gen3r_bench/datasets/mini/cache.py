@@ -29,11 +29,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "gen3r-bench"
 
 
-def _checksum(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
+def _checksum(fingerprint: str, arrays: Arrays) -> str:
+    digest = hashlib.sha256(fingerprint.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(f" {name} {array.dtype.str} {array.shape} ".encode())
         digest.update(array.data)
     return digest.hexdigest()
 
@@ -53,7 +53,7 @@ class ClipCache:
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError, ValueError):
             return None
-        if metadata.get("fingerprint") != fingerprint or metadata.get("sha256") != _checksum(arrays):
+        if metadata.get("sha256") != _checksum(fingerprint, arrays):
             return None
         return arrays
 
@@ -69,7 +69,8 @@ class ClipCache:
             if self._bytes + size > MAX_CACHE_BYTES:
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = save(arrays, metadata={"fingerprint": fingerprint, "sha256": _checksum(arrays)})
+            # one entry only: safetensors writes several in an order that changes from run to run
+            content = save(arrays, metadata={"sha256": _checksum(fingerprint, arrays)})
             handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
             try:
                 with os.fdopen(handle, "wb") as file:
