@@ -34,7 +34,8 @@ class Crossfade(Method):
         blend = np.rint(first * (1 - weight) + last * weight).astype(np.uint8)
         world_from_cam = np.repeat(np.eye(4)[None], frames, axis=0)
         if conditioning.cameras is not None:
-            world_from_cam = interpolated_poses(*conditioning.cameras.world_from_cam[[0, -1]], frames)
+            given = conditioning.cameras.world_from_cam
+            world_from_cam = interpolated_poses(given[0], given[-1], frames)
         return Prediction(
             frame_indices=tuple(range(frames)),
             rgb=blend,

@@ -22,7 +22,7 @@ def voxel_downsample(points: NDArray[Any], voxel_size: float) -> NDArray[np.floa
     Raises:
         InputError: Open3D is missing or cannot be loaded.
     """
-    open3d = _load("open3d", "pip install 'gen3r-bench[released]', and on Debian or Ubuntu: apt install libusb-1.0-0")
+    open3d = _open3d()
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(np.asarray(points, dtype=np.float64)))
     means: NDArray[np.float64] = np.array(cloud.voxel_down_sample(voxel_size).points)
     return means
@@ -61,6 +61,20 @@ def chamfer(pred: NDArray[Any], gt: NDArray[Any]) -> Chamfer:
         float(ops.knn_points(one, other, K=1).dists.double().sqrt().mean()) for one, other in (clouds, clouds[::-1])
     )
     return Chamfer(accuracy, completeness, (accuracy + completeness) / 2)
+
+
+def require_released_libraries() -> None:
+    """Import both libraries, so that a run learns that one is missing before it scores anything.
+
+    Raises:
+        InputError: Open3D, PyTorch or PyTorch3D is missing or cannot be loaded.
+    """
+    _open3d()
+    _pytorch3d()
+
+
+def _open3d() -> Any:
+    return _load("open3d", "pip install 'gen3r-bench[released]', and on Debian or Ubuntu: apt install libusb-1.0-0")
 
 
 def _pytorch3d() -> tuple[Any, Any]:

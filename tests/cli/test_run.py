@@ -186,6 +186,17 @@ def test_wrong_usage_is_exit_2_and_one_reason(tmp_path: Path, arguments: list[st
     assert not list(tmp_path.iterdir())
 
 
+def test_the_released_backend_says_what_is_missing(tmp_path: Path) -> None:
+    try:
+        import pytorch3d.ops  # noqa: F401
+    except (ImportError, OSError):
+        done = gen3r_bench("run", "-p", "geom-1view", "--geometry-backend", "released", cwd=tmp_path, code=2)
+        assert "geometry backend 'released' cannot import" in done.stderr
+        assert not list(tmp_path.iterdir())
+    else:
+        pytest.skip("PyTorch3D imports here: the backend runs, and tests/metrics/test_released.py covers it")
+
+
 def test_a_run_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should go")
     done = gen3r_bench("run", "-p", "geom-1view", "--limit", 1, cwd=tmp_path, code=2)

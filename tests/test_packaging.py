@@ -1,0 +1,132 @@
+"""The wheel: what it holds, and that it runs on its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TOP_LEVEL = {
+    "baselines": "gen3r_bench/baselines",
+    "protocols": "gen3r_bench/protocols",
+    "results": "gen3r_bench/results",
+}
+
+
+def tracked_copy(target: Path) -> Path:
+    """The tree as it is, without what a build or a run may have left in it."""
+    target.mkdir(exist_ok=True)
+    for name in ("gen3r_bench", *TOP_LEVEL):
+        shutil.copytree(REPOSITORY / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built offline with the setuptools at hand."""
+    tree = tracked_copy(tmp_path_factory.mktemp("tree"))
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", out, tree],
+        check=True,
+        capture_output=True,
+    )
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ("gen3r_bench", *TOP_LEVEL):
+        for path in (REPOSITORY / folder).rglob("*"):
+            if path.suffix in {".py", ".csv", ".json", ".jinja", ".safetensors"} or path.name == "py.typed":
+                relative = path.relative_to(REPOSITORY).as_posix()
+                installed = relative if folder == "gen3r_bench" else relative.replace(folder, TOP_LEVEL[folder], 1)
+                assert installed in names, f"{relative} is not packaged: add its folder to pyproject.toml"
+
+
+def test_nothing_generic_lands_on_the_path(wheel: Path) -> None:
+    top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"gen3r_bench"}
+
+
+def test_the_wheel_runs_the_main_job_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
+    place = tmp_path / "venv"
+    venv.create(place, with_pip=False)
+    site = next((place / "lib").glob("python*/site-packages"))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel],
+        check=True,
+        capture_output=True,
+    )
+    # the dependencies come from this environment, but not this suite: its own copy stands in front
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    script = (
+        "import sys; from gen3r_bench.cli.main import main; import gen3r_bench; print(gen3r_bench.__file__); main()"
+    )
+    done = subprocess.run(
+        [place / "bin/python", "-c", script, "run", "--protocol", "geom-1view", "--limit", "1"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(site))
+    assert "oracle" in done.stdout
+
+
+def test_an_editable_install_maps_every_folder(tmp_path: Path) -> None:
+    tree = tracked_copy(tmp_path / "tree")
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index"]
+        + ["--target", site, "-e", tree],  # noqa: RUF005
+        check=True,
+        capture_output=True,
+    )
+    code = (
+        f"import site; site.addsitedir({str(site)!r})\n"
+        "import gen3r_bench.baselines.freeze as a, gen3r_bench.protocols.card as b, gen3r_bench.results.paper as c\n"
+        "print(a.__file__, b.__file__, c.__file__)"
+    )
+    # -S: without the installed suite on the path; the dependencies are added back behind the editable copy
+    dependencies = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code.replace("\n", f"\n{dependencies}", 1)],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert all(path.startswith(str(tree)) for path in done.stdout.split())
+
+
+def test_constraints_pin_torch_exactly() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    assert "torch==2.13.0" in lines
+    assert all("==" in line for line in lines if line and not line.startswith("#"))
+
+
+def test_every_dependency_is_constrained() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {
+        requirement.split(">")[0].split("[")[0].strip().lower().replace("_", "-")
+        for requirement in [*project["dependencies"], *extras["test"], *extras["lint"], *extras["types"]]
+    }
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    assert wanted <= pinned
+
+
+def test_the_readme_holds_the_two_commands() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    assert "pip install -c constraints.txt . && gen3r-bench run --protocol geom-1view" in readme
+    assert "pip install tox && tox" in readme
