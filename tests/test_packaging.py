@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PIP = (sys.executable, "-m", "pip")
 TOP_LEVEL = {
     "baselines": "gen3r_bench/baselines",
     "protocols": "gen3r_bench/protocols",
@@ -38,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tracked_copy(tmp_path_factory.mktemp("tree"))
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", out, tree],
+        [*PIP, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", out, tree],
         check=True,
         capture_output=True,
     )
@@ -66,7 +67,7 @@ def test_the_wheel_runs_the_main_job_outside_the_repository(wheel: Path, tmp_pat
     venv.create(place, with_pip=False)
     site = next((place / "lib").glob("python*/site-packages"))
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel],
+        [*PIP, "install", "--no-deps", "--no-index", "--target", site, wheel],
         check=True,
         capture_output=True,
     )
@@ -89,8 +90,7 @@ def test_an_editable_install_maps_every_folder(tmp_path: Path) -> None:
     tree = tracked_copy(tmp_path / "tree")
     site = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index"]
-        + ["--target", site, "-e", tree],  # noqa: RUF005
+        [*PIP, "install", "--no-build-isolation", "--no-deps", "--no-index", "--target", site, "-e", tree],
         check=True,
         capture_output=True,
     )

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from samples import redkitchen_folder
 
 from gen3r_bench.runs.store import read_run
 
@@ -244,3 +245,23 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"n_frames":13', '"n_frames":12', 1))
     done = gen3r_bench("table", "--runs", "r", cwd=tmp_path, code=2)
     assert "line 1 was changed after it was written" in done.stderr
+
+
+def test_a_real_capture_at_the_papers_size(tmp_path: Path, shared_dir: Path) -> None:
+    redkitchen_folder(shared_dir, tmp_path / "captures")
+    gen3r_bench(
+        "run", "-p", "geom-recon", "-p", "geom-1view", "-p", "camera-1view", "--dataset", "folder",
+        "--data-root", "captures", "-o", "r", cwd=tmp_path,
+    )  # fmt: skip
+    run = read_run(tmp_path / "r")
+    assert {record.status for record in run.records} == {"ok"}
+    assert not run.header.partial
+    scores = {(record.protocol, record.row): record for record in run.records}
+    for protocol in ("geom-recon", "geom-1view"):
+        chamfer = [scores[protocol, row].scores["chamfer@fps20k"] for row in ("oracle", "resample", "wobble", "freeze")]
+        assert chamfer[0] < 1e-6
+        assert chamfer == sorted(chamfer)
+        assert scores[protocol, "resample"].alignment.n_pixels > 10_000_000
+    auc = [scores["camera-1view", row].scores["auc30@hist1deg"] for row in ("oracle", "wobble", "freeze")]
+    assert auc[0] == 1
+    assert auc == sorted(auc, reverse=True)
