@@ -217,7 +217,7 @@ def make_manifest(
     count: int | None = None,
     *,
     published: PublishedSplit | None = None,
-    progress: Callable[[str], None] = lambda scene: None,
+    progress: Callable[[str], None] | None = None,
 ) -> SplitManifest:
     """Draw the first ``count`` usable scenes of a dataset, each read in full once, so that none fails in a run.
 
@@ -246,7 +246,8 @@ def make_manifest(
             break
         if scene_id in excluded:
             continue
-        progress(scene_id)
+        if progress is not None:
+            progress(scene_id)
         try:
             reader.load(scene_id, profile)
             sha256 = reader.fingerprint(scene_id, profile)
@@ -273,7 +274,7 @@ def make_manifest(
 
 
 def verify_manifest(
-    manifest: SplitManifest, opened: OpenedDataset, progress: Callable[[str], None] = lambda scene: None
+    manifest: SplitManifest, opened: OpenedDataset, progress: Callable[[str], None] | None = None
 ) -> list[str]:
     """Every way in which a disk does not hold what a manifest pins; empty where all is well."""
     problems = []
@@ -282,7 +283,8 @@ def verify_manifest(
         if pinned != given:
             problems.append(f"option {name}: the manifest has {pinned}, the dataset was opened with {given}")
     for scene in manifest.scenes:
-        progress(scene.scene_id)
+        if progress is not None:
+            progress(scene.scene_id)
         try:
             found = opened.reader.fingerprint(scene.scene_id, manifest.profile(scene))
         except BenchError as error:
