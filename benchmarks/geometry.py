@@ -26,12 +26,11 @@ from typing import Any, Final
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics import released
 from gen3r_bench.metrics.alignment import align_frames
-from gen3r_bench.metrics.chamfer_distance import Chamfer, chamfer_of_trees
+from gen3r_bench.metrics.chamfer_distance import Chamfer, chamfer_of_trees, kd_tree
 from gen3r_bench.metrics.farthest_point import farthest_rows
 from gen3r_bench.metrics.geometry import prepare_ground_truth, score_points
 from gen3r_bench.metrics.voxel import average_voxels
@@ -199,7 +198,7 @@ def time_ours(truth: NDArray[Any], pred: NDArray[Any], mask: NDArray[Any]) -> tu
         sampled.append((np.ascontiguousarray(voxels.means[:, rows].T), len(voxels)))
         del voxels
     with timings.step("neighbours"):
-        scores = chamfer_of_trees(*(cKDTree(sample) for sample, _ in sampled))
+        scores = chamfer_of_trees(*(kd_tree(sample) for sample, _ in sampled))
     return timings, [fit, sampled, scores]
 
 

@@ -17,14 +17,15 @@ def corresponding_sums(
     target_frames: NDArray[np.int64],
     mask: NDArray[np.bool_],
     used: NDArray[np.bool_],
-) -> tuple[int, int, NDArray[np.float64], NDArray[np.float64]]:
-    """One pass: writes which pixels are ``used``, returns their count, how many were dropped, shifts and sums.
+    shift: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> tuple[int, int]:
+    """One pass: writes which pixels are ``used``, returns how many they are and how many were dropped.
 
-    Sums, of points shifted by the first used pair: source 0:3, target 3:6, source-target products 6:15, squared
-    norms 15 and 16.
+    ``shift`` becomes the first used pair, ``sums`` those of the pairs less that one: source 0:3, target 3:6,
+    source-target products 6:15, squared norms 15 and 16.
     """
     frames, pixels = source.shape[0], source.shape[1]
-    shift = np.zeros(6)
     count = 0
     dropped = 0
     s0 = s1 = s2 = t0 = t1 = t2 = ss = tt = 0.0
@@ -74,8 +75,13 @@ def corresponding_sums(
             h22 += a2 * b2
             ss += a0 * a0 + a1 * a1 + a2 * a2
             tt += b0 * b0 + b1 * b1 + b2 * b2
-    sums = np.array([s0, s1, s2, t0, t1, t2, h00, h01, h02, h10, h11, h12, h20, h21, h22, ss, tt])
-    return count, dropped, shift, sums
+    sums[0], sums[1], sums[2] = s0, s1, s2
+    sums[3], sums[4], sums[5] = t0, t1, t2
+    sums[6], sums[7], sums[8] = h00, h01, h02
+    sums[9], sums[10], sums[11] = h10, h11, h12
+    sums[12], sums[13], sums[14] = h20, h21, h22
+    sums[15], sums[16] = ss, tt
+    return count, dropped
 
 
 @kernel

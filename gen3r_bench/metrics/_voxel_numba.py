@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from gen3r_bench.metrics._numba import kernel
 
 BLOCK_BITS: Final = 3
+BLOCK_VOXELS: Final = 1 << (3 * BLOCK_BITS)
 _SIDE: Final = 1 << BLOCK_BITS
-_VOXELS: Final = 1 << (3 * BLOCK_BITS)
-_WORDS: Final = _VOXELS // 64
+_INTERLEAVED: Final = np.array([sum((i >> bit & 1) << 3 * bit for bit in range(BLOCK_BITS)) for i in range(_SIDE)])
+"""A voxel's coordinate inside its block -> its bits, three apart."""
+_BIT_OF_LOWEST: Final = np.zeros(67, dtype=np.int64)
+"""A power of two modulo 67, where they all differ -> its exponent."""
+_BIT_OF_LOWEST[[2**bit % 67 for bit in range(64)]] = np.arange(64)
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -38,8 +42,9 @@ def bounds(
     valid: NDArray[np.bool_],
     matrix: NDArray[np.float64],
     translation: NDArray[np.float64],
-) -> tuple[int, NDArray[np.float64]]:
-    """How many points are valid, and their lowest (0:3) and highest (3:6) coordinates after the move."""
+    corners: NDArray[np.float64],
+) -> int:
+    """How many points are valid; writes their lowest (0:3) and highest (3:6) coordinates after the move."""
     m00, m01, m02 = matrix[0, 0], matrix[0, 1], matrix[0, 2]
     m10, m11, m12 = matrix[1, 0], matrix[1, 1], matrix[1, 2]
     m20, m21, m22 = matrix[2, 0], matrix[2, 1], matrix[2, 2]
@@ -55,9 +60,12 @@ def bounds(
         x = m00 * a0 + m01 * a1 + m02 * a2 + t0
         y = m10 * a0 + m11 * a1 + m12 * a2 + t1
         z = m20 * a0 + m21 * a1 + m22 * a2 + t2
-        low0, low1, low2 = min(low0, x), min(low1, y), min(low2, z)
-        high0, high1, high2 = max(high0, x), max(high1, y), max(high2, z)
-    return count, np.array([low0, low1, low2, high0, high1, high2])
+        low0, high0 = x if x < low0 else low0, x if x > high0 else high0
+        low1, high1 = y if y < low1 else low1, y if y > high1 else high1
+        low2, high2 = z if z < low2 else low2, z if z > high2 else high2
+    corners[0], corners[1], corners[2] = low0, low1, low2
+    corners[3], corners[4], corners[5] = high0, high1, high2
+    return count
 
 
 @kernel
@@ -149,11 +157,18 @@ def average_voxels(
     voxel_size: float,
     ends: NDArray[np.int64],
     point_order: NDArray[np.int32],
+    row_of_voxel: NDArray[np.int32],
+    occupied: NDArray[np.uint64],
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    lowest: NDArray[np.int32],
     means: NDArray[Any],
     first: NDArray[np.int32],
 ) -> int:
     """Average block by block; ``ends`` are the blocks' ends in ``point_order``, in Morton order.
 
+    Scratch for one block: ``row_of_voxel`` [BLOCK_VOXELS] all -1, ``occupied`` a bit a voxel, all 0, and rows of
+    ``sums`` [BLOCK_VOXELS, 3], ``counts`` and ``lowest``.
     Writes the means to ``means`` [3, capacity], the lowest point number of each voxel to ``first`` [capacity], and
     returns the number of voxels.
     """
@@ -162,17 +177,6 @@ def average_voxels(
     m20, m21, m22 = matrix[2, 0], matrix[2, 1], matrix[2, 2]
     t0, t1, t2 = translation[0], translation[1], translation[2]
     o0, o1, o2 = origin[0], origin[1], origin[2]
-    interleaved = np.empty(_SIDE, np.int64)  # voxel coordinate inside the block -> its bits, three apart
-    for i in range(_SIDE):
-        interleaved[i] = np.int64(spread_bits(np.uint64(i)))
-    bit_of_lowest = np.empty(67, np.int64)  # powers of two differ modulo 67
-    for i in range(64):
-        bit_of_lowest[np.int64((np.uint64(1) << np.uint64(i)) % np.uint64(67))] = i
-    row_of_voxel = np.full(_VOXELS, -1, np.int32)
-    occupied = np.zeros(_WORDS, np.uint64)
-    sums = np.empty((_VOXELS, 3))
-    counts = np.empty(_VOXELS, np.int64)
-    lowest = np.empty(_VOXELS, np.int32)
     written = 0
     begin = 0
     for block in range(ends.shape[0]):
@@ -184,9 +188,9 @@ def average_voxels(
             y = m10 * a0 + m11 * a1 + m12 * a2 + t1
             z = m20 * a0 + m21 * a1 + m22 * a2 + t2
             voxel = (
-                (interleaved[np.int64((x - o0) / voxel_size) & (_SIDE - 1)] << 2)
-                | (interleaved[np.int64((y - o1) / voxel_size) & (_SIDE - 1)] << 1)
-                | interleaved[np.int64((z - o2) / voxel_size) & (_SIDE - 1)]
+                (_INTERLEAVED[np.int64((x - o0) / voxel_size) & (_SIDE - 1)] << 2)
+                | (_INTERLEAVED[np.int64((y - o1) / voxel_size) & (_SIDE - 1)] << 1)
+                | _INTERLEAVED[np.int64((z - o2) / voxel_size) & (_SIDE - 1)]
             )
             row = row_of_voxel[voxel]
             if row < 0:
@@ -202,13 +206,13 @@ def average_voxels(
             sums[row, 2] += z
             counts[row] += 1
         begin = ends[block]
-        for word in range(_WORDS):
+        for word in range(occupied.shape[0]):
             bits = occupied[word]
             occupied[word] = 0
             while bits != np.uint64(0):
                 lowest_bit = bits & (~bits + np.uint64(1))
                 bits ^= lowest_bit
-                voxel = (word << 6) + bit_of_lowest[np.int64(lowest_bit % np.uint64(67))]
+                voxel = (word << 6) + _BIT_OF_LOWEST[np.int64(lowest_bit % np.uint64(67))]
                 row = row_of_voxel[voxel]
                 row_of_voxel[voxel] = -1
                 means[0, written] = sums[row, 0] / counts[row]

@@ -111,9 +111,9 @@ def align_points(source: NDArray[Any], target: NDArray[Any], *, scale: ScaleRule
         AlignmentError: fewer than 3 pairs, a non-finite coordinate, a constant cloud, or points on one line.
         InputError: shapes other than [N, 3] twice, or an unknown ``scale``.
 
-    >>> moved = align_points([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[5, 0, 0], [5, 2, 0], [3, 0, 0]])
+    >>> moved = align_points([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[5, 1, 2], [5, 3, 2], [3, 1, 2]])
     >>> round(moved.scale, 6), moved.translation.round(6).tolist()
-    (2.0, [5.0, 0.0, 0.0])
+    (2.0, [5.0, 1.0, 2.0])
     """
     points_source, points_target = (_rows_of_three(p, n) for p, n in ((source, "source"), (target, "target")))
     if points_source.shape != points_target.shape:
@@ -156,7 +156,8 @@ def align_frames(
     used = np.empty(source.shape[:2], dtype=np.bool_)
     kernels = compiled("_alignment_numba")
     sums_of = kernels.corresponding_sums if kernels else _corresponding_sums
-    count, dropped, shift, sums = sums_of(source, target, target_frames, mask, used)
+    shift, sums = np.zeros(6), np.zeros(17)
+    count, dropped = sums_of(source, target, target_frames, mask, used, shift, sums)
     if dropped and not drop_non_finite:
         raise AlignmentError(f"{dropped} of {dropped + count} point pairs are not finite")
     if count < 3:
@@ -226,9 +227,10 @@ def _corresponding_sums(
     target_frames: NDArray[np.int64],
     mask: NDArray[np.bool_],
     used: NDArray[np.bool_],
-) -> tuple[int, int, NDArray[np.float64], NDArray[np.float64]]:
+    shift: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> tuple[int, int]:
     count = dropped = 0
-    shift, sums = np.zeros(6), np.zeros(17)
     for frame, other in enumerate(target_frames):
         finite = np.isfinite(source[frame]).all(axis=1) & np.isfinite(target[other]).all(axis=1)
         used[frame] = mask[other] & finite
@@ -247,7 +249,7 @@ def _corresponding_sums(
         sums[6:15] += (a.T @ b).ravel()
         sums[15] += (a * a).sum()
         sums[16] += (b * b).sum()
-    return count, dropped, shift, sums
+    return count, dropped
 
 
 def _squared_residual(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics.alignment import real_points
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,15 @@ def chamfer(pred: NDArray[Any], gt: NDArray[Any]) -> Chamfer:
     >>> chamfer([[0, 0, 0], [0, 0, 1]], [[0, 0, 0]])
     Chamfer(accuracy=0.5, completeness=0.0, chamfer=0.25)
     """
-    trees = [cKDTree(_checked(points, name)) for points, name in ((pred, "pred"), (gt, "gt"))]
+    trees = [kd_tree(_checked(points, name)) for points, name in ((pred, "pred"), (gt, "gt"))]
     return chamfer_of_trees(trees[0], trees[1])
+
+
+def kd_tree(points: NDArray[Any]) -> cKDTree:
+    """KD-tree of [N, 3] points."""
+    from scipy.spatial import cKDTree  # here, because it takes longer to import than the rest of the suite
+
+    return cKDTree(points)
 
 
 def chamfer_of_trees(pred: cKDTree, gt: cKDTree) -> Chamfer:

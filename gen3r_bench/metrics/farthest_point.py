@@ -82,8 +82,34 @@ def farthest_rows(
         rows = _farthest_rows_numpy(x, y, z, priority, start, min(k, n))
     else:
         rows = np.empty(min(k, n), dtype=np.int64)
-        kernels.farthest_rows(*(read_only(column) for column in (x, y, z, priority)), start, rows)
+        node = _tree(columns, kernels)
+        distance = np.full(n, np.inf, dtype=np.float32)
+        kernels.farthest_rows(
+            *(read_only(column) for column in (x, y, z, priority)),
+            *(distance, distance.view(np.int32), node, node.view(np.int32), np.empty(len(node), dtype=np.int32)),
+            *(start, rows),
+        )
     return rows if morton_sorted else order[rows]
+
+
+def _tree(columns: NDArray[np.float32], kernels: Any) -> NDArray[np.float32]:
+    """The tree that the compiled `farthest_rows` describes, before the first sample: every distance is infinite."""
+    n = columns.shape[1]
+    leaves = -(-n // kernels.LEAF_POINTS)
+    first_leaf = 1 << (leaves - 1).bit_length()
+    node = np.empty((2 * first_leaf, 8), dtype=np.float32)
+    node[:, :3], node[:, 3:6] = np.inf, -np.inf
+    node[:, 6] = -1.0  # no point: below every squared distance
+    node.view(np.int32)[:, 7] = -1
+    kernels.leaf_boxes(*(read_only(column) for column in columns), node[first_leaf : first_leaf + leaves])
+    node[first_leaf : first_leaf + leaves, 6] = np.inf
+    while first_leaf > 1:
+        below = node[first_leaf : 2 * first_leaf].reshape(-1, 2, 8)
+        first_leaf //= 2
+        parents = node[first_leaf : 2 * first_leaf]
+        parents[:, :3] = below[:, :, :3].min(axis=1)
+        parents[:, 3:7] = below[:, :, 3:7].max(axis=1)
+    return node
 
 
 def _morton_order(columns: NDArray[np.float32]) -> NDArray[Any]:

@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics import released
 from gen3r_bench.metrics.alignment import FrameAlignment, ScaleRule, Similarity, align_frames, real_points
 from gen3r_bench.metrics.base import Metric
-from gen3r_bench.metrics.chamfer_distance import Chamfer, chamfer_of_trees
+from gen3r_bench.metrics.chamfer_distance import Chamfer, chamfer_of_trees, kd_tree
 from gen3r_bench.metrics.farthest_point import as_float32, farthest_rows
 from gen3r_bench.metrics.voxel import VoxelMeans, average_voxels, open3d_row_order, voxel_indices
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Start = Literal["first", "open3d", "middle"]
 Backend = Literal["exact", "released"]
@@ -139,7 +141,7 @@ def prepare_ground_truth(
     sample, voxels = _sample(points, usable, None, voxel_size, num_points, start, backend)
     return GroundTruthCloud(
         sample=sample,
-        tree=cKDTree(sample),
+        tree=kd_tree(sample),
         voxels=voxels,
         n_points=n_points,
         n_dropped=n_masked - n_points,
@@ -301,7 +303,7 @@ def _start_row(
 def _distance(sample: NDArray[np.float32], ground_truth: GroundTruthCloud, backend: Backend) -> Chamfer:
     if backend == "released":
         return released.chamfer(sample, ground_truth.sample)
-    return chamfer_of_trees(cKDTree(sample), ground_truth.tree)
+    return chamfer_of_trees(kd_tree(sample), ground_truth.tree)
 
 
 def _finite_rows(points: NDArray[Any]) -> NDArray[np.bool_]:

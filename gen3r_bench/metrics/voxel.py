@@ -92,7 +92,8 @@ def average_voxels(
     if kernels is None:
         return _average_voxels_numpy(points, valid, similarity, voxel_size, dtype)
     matrix, translation = read_only(similarity.matrix), read_only(similarity.translation)
-    count, corners = kernels.bounds(points, valid, matrix, translation)
+    corners = np.zeros(6)
+    count = kernels.bounds(points, valid, matrix, translation, corners)
     origin = _grid_origin(count, corners[:3], corners[3:], voxel_size)
     block_of_point = np.empty(len(points), dtype=np.int32)
     blocks = done = 0
@@ -116,7 +117,13 @@ def average_voxels(
     del block_of_point
     # room for a voxel a point; pages that are never written never become resident
     means, first = np.empty((3, count), dtype=dtype), np.empty(count, dtype=np.int32)
-    n = kernels.average_voxels(points, matrix, translation, origin, voxel_size, ends, point_order, means, first)
+    side = kernels.BLOCK_VOXELS
+    n = kernels.average_voxels(
+        *(points, matrix, translation, origin, voxel_size, ends, point_order),
+        *(np.full(side, -1, dtype=np.int32), np.zeros(side // 64, dtype=np.uint64)),
+        *(np.empty((side, 3)), np.empty(side, dtype=np.int64), np.empty(side, dtype=np.int32)),
+        *(means, first),
+    )
     return VoxelMeans(means[:, :n], first[:n], origin, morton_sorted=True)
 
 
