@@ -1,7 +1,7 @@
 """Compiled voxel grid over masked, moved points; see voxel.py.
 
 Points are first sorted into blocks of 2**BLOCK_BITS voxels a side, then averaged block by block: a block's voxels fit
-the first-level cache, and walking blocks and voxels along the Morton curve leaves the means spatially sorted, which is
+the processor's cache, and walking blocks and voxels along the Morton curve leaves the means spatially sorted, which is
 what farthest point sampling wants. Every sum runs over its points in their given order.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gen3r_bench.metrics._numba import kernel
 
-BLOCK_BITS: Final = 3
+BLOCK_BITS: Final = 4
 BLOCK_VOXELS: Final = 1 << (3 * BLOCK_BITS)
 _SIDE: Final = 1 << BLOCK_BITS
 _INTERLEAVED: Final = np.array([sum((i >> bit & 1) << 3 * bit for bit in range(BLOCK_BITS)) for i in range(_SIDE)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -386,3 +388,10 @@ def test_real_points_as_a_clip(shared_dir: Path, monkeypatch: pytest.MonkeyPatch
         scores.append(score_points(pred, truth, mask, voxel_size=0.05, num_points=1000))
     assert_allclose(numbers(scores[0]), numbers(scores[1]), rtol=1e-9)
     assert_allclose(scores[0].alignment.scale, 1 / 0.3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("module", ["alignment", "chamfer_distance", "farthest_point", "voxel"])
+def test_the_examples_in_the_docstrings_run(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"gen3r_bench.metrics.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
