@@ -11,19 +11,25 @@ app = typer.Typer(help="List methods, datasets, protocols, metrics and tables.",
 
 
 def _show(rows: list[dict[str, Any]], columns: list[str], as_json: bool, note: str = "") -> None:
-    """Print rows as JSON with every field, or as a terminal table of the chosen columns."""
+    """Print rows as JSON with every field, or as a terminal table of the chosen columns, the last of which wraps."""
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    # piped output has no width of its own; a real terminal is used up to 100 columns
+    console.width = min(console.width, 100) if console.is_terminal else 100
+    # who registered a row is only worth a column where somebody else did
+    if {row.get("source") for row in rows} == {"gen3r-bench"}:
+        columns = [column for column in columns if column != "source"]
     table = Table(box=None, header_style="bold", pad_edge=False, caption=note or None, caption_justify="left")
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(column.replace("_", " "), no_wrap=column != columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))
-    Console().print(table)
+    console.print(table)
 
 
 def _text(value: Any) -> str:
@@ -114,7 +120,7 @@ def protocols(
                 "source": found.entry(name).distribution,
             }
         )
-    columns = ["name", "hash", "setting", "cameras", "paper_tables", "datasets", "metrics"]
+    columns = ["name", "hash", "setting", "cameras", "paper_tables", "source", "metrics"]
     _show(rows, columns, json_, "One card in full: gen3r-bench ls protocols --card NAME")
 
 
@@ -138,7 +144,7 @@ def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON inste
         }
         for metric in registry.metrics().values()
     ]
-    _show(rows, ["key", "title", "unit", "better", "range", "computed", "reference"], json_)
+    _show(rows, ["key", "unit", "better", "computed", "reference"], json_)
 
 
 @app.command()
@@ -158,4 +164,4 @@ def tables(json_: Annotated[bool, typer.Option("--json", help="Print JSON instea
         }
         for number in TABLE_NUMBERS
     ]
-    _show(rows, ["table", "title", "datasets", "protocols"], json_)
+    _show(rows, ["table", "protocols", "title"], json_)

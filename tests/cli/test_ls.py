@@ -26,6 +26,16 @@ def test_every_list_prints_as_a_table_and_as_json(what: str) -> None:
         assert "".join(str(row[name]).split()) in text
 
 
+@pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "metrics", "tables"])
+def test_lists_fit_100_columns_and_keep_names_whole(what: str) -> None:
+    rows = json.loads(ls(what, "--json"))
+    name = next(key for key in ("method_id", "name", "key", "table") if key in rows[0])
+    lines = ls(what).splitlines()
+    assert max(map(len, lines)) <= 100
+    starts = {line.split(" ")[0] for line in lines}
+    assert {str(row[name]) for row in rows} <= starts
+
+
 def test_methods_tell_floors_and_diagnostics_apart() -> None:
     kinds = {row["method_id"]: row["kind"] for row in json.loads(ls("methods", "--json"))}
     assert kinds["freeze"] == "floor"
