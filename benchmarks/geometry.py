@@ -201,8 +201,9 @@ def time_ours(truth: NDArray[Any], pred: NDArray[Any], mask: NDArray[Any]) -> tu
         with timings.step(f"farthest points, {name}"):
             start = int(voxels.first.argmin())
             rows = farthest_rows(voxels.means, voxels.first, NUM_POINTS, start, morton_sorted=voxels.morton_sorted)
-        sampled.append((np.ascontiguousarray(voxels.means[:, rows].T), len(voxels)))
-        del voxels
+        order = np.argsort(voxels.first)
+        sampled.append((np.ascontiguousarray(voxels.means[:, rows].T), voxels.means[:, order].T))
+        del voxels, order
     with timings.step("neighbours"):
         scores = chamfer_of_trees(*(kd_tree(sample) for sample, _ in sampled))
     return timings, [fit, sampled, scores]
@@ -227,16 +228,20 @@ def _numpy_voxels(points: NDArray[Any]) -> NDArray[Any]:
 
 def time_reference(
     truth: NDArray[Any], pred: NDArray[Any], fit: Any, ours: list[Any], iterations: int
-) -> tuple[Timings, Chamfer | None, bool, list[int]]:
-    """The released recipe, started from the same points as ours; scores only where its sampling was run in full."""
+) -> tuple[Timings, Chamfer | None, bool, bool]:
+    """The released recipe; scores only where its sampling was run in full.
+
+    Its voxels are put into our order (untimed) before sampling, so that both start at the same voxel and break ties
+    alike, and samples can be compared one by one.
+    """
     timings = Timings()
     library, voxels_of = _open3d_or_numpy()
     used = fit.used.reshape(-1)
     plain_farthest_points(np.zeros((2, 3), np.float32), 2, 0)
     plain_neighbours(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32))
     samples: list[NDArray[Any]] = []
-    same_prefix, whole, counts = True, True, []
-    for (name, points, moved_by), (own_sample, _) in zip(
+    same_voxels, same_samples, whole = True, True, True
+    for (name, points, moved_by), (own_sample, own_cloud) in zip(
         (("prediction", pred, fit.similarity), ("truth", truth, None)), ours, strict=True
     ):
         with timings.step(f"align and mask, {name}"):
@@ -245,26 +250,30 @@ def time_reference(
         with timings.step(f"voxels ({library}), {name}"):
             cloud = voxels_of(flat).astype(np.float32)
         del flat
-        counts.append(len(cloud))
+        same_voxels &= len(cloud) == len(own_cloud)
+        if same_voxels:
+            ranked = np.empty_like(cloud)
+            ranked[np.lexsort(own_cloud.T)] = cloud[np.lexsort(cloud.T)]
+            same_voxels, cloud = bool((np.abs(ranked - own_cloud) <= 1e-6).all()), ranked
+            del ranked
         k = min(NUM_POINTS, len(cloud))
         run = min(iterations, k)
         whole &= run == k
         text = f"farthest points (plain loop{'' if run == k else f', {run} of {k} steps, extrapolated'}), {name}"
-        start = int(((cloud - own_sample[0]) ** 2).sum(axis=1).argmin())
         with timings.step(text) as entry:
             begin, cpu_begin = time.perf_counter(), time.process_time()
-            rows = plain_farthest_points(cloud, run, start)
+            rows = plain_farthest_points(cloud, run, 0)
             entry.seconds = (time.perf_counter() - begin) * (k / run - 1)
             entry.cpu_seconds = (time.process_time() - cpu_begin) * (k / run - 1)
         samples.append(cloud[rows])
-        same_prefix &= bool((np.abs(samples[-1] - own_sample[:run]) <= 1e-6).all())
+        same_samples &= bool((np.abs(samples[-1] - own_sample[:run]) <= 1e-6).all())
         if run < k:
             samples[-1] = own_sample  # only to time the neighbours
         del cloud
     with timings.step("neighbours (plain loop)"):
         accuracy, completeness = plain_neighbours(*samples), plain_neighbours(*samples[::-1])
     scores = Chamfer(accuracy, completeness, (accuracy + completeness) / 2) if whole else None
-    return timings, scores, same_prefix, counts
+    return timings, scores, same_voxels, same_samples
 
 
 def _print(title: str, timings: Timings) -> None:
@@ -300,7 +309,7 @@ def main() -> None:
     runs = [time_ours(truth, pred, mask) for _ in range(options.repeat)]
     ours, (fit, sampled, scores) = min(runs, key=lambda entry: entry[0].total)
     print(f"RMS distance of corresponding points after alignment: {fit.similarity.residual * 1000:.1f} mm")
-    print(f"voxels: prediction {sampled[0][1] / 1e6:.2f} M, truth {sampled[1][1] / 1e6:.2f} M")
+    print(f"voxels: prediction {len(sampled[0][1]) / 1e6:.2f} M, truth {len(sampled[1][1]) / 1e6:.2f} M")
     _print(f"ours, measured, best of {options.repeat}", ours)
 
     begin = time.perf_counter()
@@ -321,12 +330,12 @@ def main() -> None:
         thread.join()
     print(f"  two whole scorings in two threads: {time.perf_counter() - begin:.2f} s")
 
-    reference, theirs, same_prefix, counts = time_reference(truth, pred, fit, sampled, iterations)
+    reference, theirs, same_voxels, same_samples = time_reference(truth, pred, fit, sampled, iterations)
     _print(f"released recipe, measured{'' if theirs else ' but for what is marked extrapolated'}", reference)
     wall, cpu = reference.total / ours.total, reference.cpu_total / ours.cpu_total
     print(f"\nratio: {wall:.0f} x wall, {cpu:.0f} x CPU{'' if theirs else ' (extrapolated)'}")
-    print(f"voxels as many in both: {counts == [n for _, n in sampled]}")
-    print(f"samples the same in both, one by one, as far as both were run: {same_prefix}")
+    print(f"voxels the same in both: {same_voxels}")
+    print(f"samples the same in both, one by one, as far as both were run: {same_samples}")
     if theirs is None:
         print(f"scores of the reference: not computed; give --brute-iterations {NUM_POINTS}, or --scale small")
         return

@@ -23,6 +23,8 @@ MARKER: Final = ".gen3r-bench-export.json"
 
 WRITERS: Final[dict[str, str]] = {
     "co3dv2": "gen3r_bench.datasets.co3dv2:Co3dv2Writer",
+    "dl3dv": "gen3r_bench.datasets.dl3dv:Dl3dvWriter",
+    "realestate10k": "gen3r_bench.datasets.realestate10k:RealEstate10kWriter",
     "tartanair": "gen3r_bench.datasets.tartanair:TartanAirWriter",
     "wildrgbd": "gen3r_bench.datasets.wildrgbd:WildRgbdWriter",
 }

@@ -12,10 +12,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gen3r_bench.datasets.clip import intrinsics_at, read_text
 from gen3r_bench.errors import SceneError
-
-MAX_ASPECT_ERROR: Final = 0.02
-"""Largest relative difference of a picture's aspect from that of its intrinsics: sizes rounded by /4 or /8 pass."""
 
 _OPENCV_FROM_OPENGL: Final = np.diag([1.0, -1.0, -1.0, 1.0])
 _INTRINSICS: Final = ("fl_x", "fl_y", "cx", "cy", "w", "h")
@@ -47,13 +45,7 @@ class CameraFrame:
         Raises:
             SceneError: where the picture has another shape than the one that the intrinsics are for.
         """
-        ratio_y, ratio_x = size[0] / self.size[0], size[1] / self.size[1]
-        if abs(ratio_x / ratio_y - 1.0) > MAX_ASPECT_ERROR:
-            raise SceneError(
-                f"{self.name}: {size[1]}x{size[0]} pixels, but its intrinsics are for "
-                f"{self.size[1]:g}x{self.size[0]:g}, another shape: it was cropped or turned"
-            )
-        return np.diag([ratio_x, ratio_y, 1.0]) @ self.intrinsics
+        return intrinsics_at(self.intrinsics, self.size, size, self.name)
 
 
 def frame_number(name: str) -> tuple[tuple[int, ...], str]:
@@ -76,9 +68,7 @@ def read_transforms(file: Path, *, axes: Literal["opengl", "opencv"]) -> tuple[C
             camera model other than OpenCV's.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SceneError(f"{file}: cannot be read ({error.strerror})") from error
+        content = json.loads(read_text(file))
     except ValueError as error:
         raise SceneError(f"{file}: not valid JSON ({error}); restore the file") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:

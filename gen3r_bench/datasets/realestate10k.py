@@ -42,8 +42,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gen3r_bench.datasets.base import ClipProfile, Dataset, DatasetInfo, DatasetOption
-from gen3r_bench.datasets.clip import FrameSource, assemble_clip, chosen_frames, files_fingerprint, read_picture
+from gen3r_bench.datasets.clip import (
+    FrameSource,
+    assemble_clip,
+    chosen_frames,
+    files_fingerprint,
+    read_picture,
+    read_prompt,
+    read_text,
+)
+from gen3r_bench.datasets.export import SceneWriter, replace_text
 from gen3r_bench.datasets.nerfstudio import read_transforms
+from gen3r_bench.datasets.official import checked_root, chosen_value
 from gen3r_bench.datasets.splits import protocol_split
 from gen3r_bench.errors import InputError, SceneError, UnknownNameError
 from gen3r_bench.scene import Scene, invert_rigid
@@ -83,9 +93,9 @@ class RealEstate10kDataset(Dataset):
         DatasetOption("split", "test", " or ".join(SPLITS), "Which official part is read."),
     )
 
-    def __init__(self, clips: Mapping[str, _Clip], absent: Mapping[str, str]) -> None:
+    def __init__(self, clips: Mapping[str, _Clip], excluded: Mapping[str, str]) -> None:
         self._clips = clips
-        self._absent = absent
+        self._excluded = excluded
 
     @classmethod
     def open(cls, root: Path | None, options: Mapping[str, str]) -> Self:
@@ -94,15 +104,9 @@ class RealEstate10kDataset(Dataset):
         Raises:
             InputError: where an option's value is not legal, or the root is missing or holds none of the layouts.
         """
-        layout, split = options["layout"], options["split"]
-        if layout not in ("auto", *LAYOUTS):
-            raise InputError(f"layout={layout}", expected=cls.options[0].legal)
-        if split not in SPLITS:
-            raise InputError(f"split={split}", expected=cls.options[1].legal)
-        if root is None:
-            raise InputError("realestate10k without a root", expected="the folder of its files", fix="--data-root DIR")
-        if not root.is_dir():
-            raise InputError(f"the data root {root}", expected="an existing folder")
+        root = checked_root(cls.info.name, root)
+        layout = chosen_value(options, "layout", ("auto", *LAYOUTS))
+        split = chosen_value(options, "split", SPLITS)
         if layout in ("auto", "frames", "youtube", "video") and (cameras := _camera_folder(root, split)):
             return cls(*_index_cameras(root, cameras, split, layout))
         if layout in ("auto", "chunks") and (index := _first_file(root, split, "index.json")):
@@ -123,13 +127,13 @@ class RealEstate10kDataset(Dataset):
         """Clips of the official part, ranked by the suite's rule; those without frames last."""
         return tuple(
             scene
-            for part in (self._clips, self._absent)
+            for part in (self._clips, self._excluded)
             for scene in protocol_split(self.info.name, part, test_fraction=1)
         )
 
-    def absent(self) -> Mapping[str, str]:
+    def excluded(self) -> Mapping[str, str]:
         """Clips whose cameras are there and whose frames are not, each with that reason."""
-        return self._absent
+        return self._excluded
 
     def fingerprint(self, scene_id: str, profile: ClipProfile) -> str:
         """Hash of the profile, the cameras and the frames (chunks: of the clip alone, not of its neighbours).
@@ -160,11 +164,40 @@ class RealEstate10kDataset(Dataset):
             )
 
     def _clip(self, scene_id: str) -> _Clip:
-        if scene_id in self._absent:
-            raise SceneError(f"{scene_id}: {self._absent[scene_id]}")
+        if scene_id in self._excluded:
+            raise SceneError(f"{scene_id}: {self._excluded[scene_id]}")
         if scene_id not in self._clips:
             raise UnknownNameError("clip of realestate10k", scene_id, self._clips)
         return self._clips[scene_id]
+
+
+class RealEstate10kWriter(SceneWriter):
+    """Writes layout ``frames`` as PNG at 30 frames a second, cameras in ``RealEstate10K/test``; lossless."""
+
+    def __init__(self) -> None:
+        self._cameras: dict[str, str] = {}
+
+    def place(self, scene: Scene) -> Path:
+        return Path("test", self.slug(scene.dataset, scene.scene_id))
+
+    def write(self, scene: Scene, folder: Path) -> None:
+        height, width = scene.image_size
+        lines = [f"{scene.dataset}/{scene.scene_id}, written by gen3r-bench: this clip has no video"]
+        cam_from_world = invert_rigid(scene.cameras.world_from_cam)[:, :3]
+        for i, (rgb, k) in enumerate(zip(scene.rgb, scene.cameras.intrinsics, strict=True)):
+            if abs(k[0, 1]) > 1e-9:
+                raise InputError(f"scene {scene.scene_id} has skewed pixels", expected="a camera without skew")
+            timestamp = i * 1_000_000 // 30
+            normalised = (k[0, 0] / width, k[1, 1] / height, k[0, 2] / width, k[1, 2] / height, 0.0, 0.0)
+            lines.append(" ".join([str(timestamp), *(f"{n:.12f}" for n in (*normalised, *cam_from_world[i].ravel()))]))
+            Image.fromarray(rgb).save(folder / f"{timestamp}.png")
+        self._cameras[self.place(scene).name] = "\n".join(lines) + "\n"
+
+    def finish(self, out: Path) -> None:
+        folder = out / "RealEstate10K" / "test"
+        folder.mkdir(parents=True, exist_ok=True)
+        for clip, text in self._cameras.items():
+            replace_text(folder / f"{clip}.txt", text)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,12 +249,7 @@ def read_camera_file(path: Path) -> tuple[str, CameraLines]:
     Raises:
         SceneError: where it cannot be read, or a line is not 19 numbers; names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SceneError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise SceneError(f"{path}: not a text file ({error}); restore the file") from error
+    lines = read_text(path).splitlines()
     timestamps, columns = [], []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -274,7 +302,11 @@ class _PictureClip(_Clip):
 
     def fingerprint(self, scene_id: str, profile: ClipProfile) -> str:
         pictures = self._wanted(read_camera_file(self.cameras)[1], profile)
-        return files_fingerprint([self.cameras, *pictures], *_key(scene_id, profile))
+        prompt = None if self.prefix else read_prompt(self.folder)[1]
+        return files_fingerprint([self.cameras, *([prompt] if prompt else []), *pictures], *_key(scene_id, profile))
+
+    def prompt(self) -> str:
+        return "" if self.prefix else read_prompt(self.folder)[0]  # a video's folder belongs to several clips
 
     @contextmanager
     def frames(self, profile: ClipProfile) -> Iterator[list[FrameSource]]:
@@ -425,8 +457,9 @@ class _Gen3rClip(_Clip):
     def fingerprint(self, scene_id: str, profile: ClipProfile) -> str:
         names = [frame.name for frame in read_transforms(self.folder / "transforms.json", axes="opencv")]
         pictures = [self.folder / "images" / name for name in chosen_frames(names, profile, str(self.folder))]
-        captions = [path] if (path := self.folder / "captions.txt").is_file() else []
-        return files_fingerprint([self.folder / "transforms.json", *captions, *pictures], *_key(scene_id, profile))
+        captions = read_prompt(self.folder)[1]
+        files = [self.folder / "transforms.json", *([captions] if captions else []), *pictures]
+        return files_fingerprint(files, *_key(scene_id, profile))
 
     @contextmanager
     def frames(self, profile: ClipProfile) -> Iterator[list[FrameSource]]:
@@ -441,14 +474,7 @@ class _Gen3rClip(_Clip):
         ]
 
     def prompt(self) -> str:
-        path = self.folder / "captions.txt"
-        if not path.is_file():
-            return ""
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SceneError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-        return lines[0].strip() if lines else ""
+        return read_prompt(self.folder)[0]
 
 
 def _key(scene_id: str, profile: ClipProfile) -> tuple[str, str, str]:

@@ -51,11 +51,19 @@ def protocol_split(dataset: str, scene_ids: Iterable[str], *, test_fraction: flo
 
 
 @runtime_checkable
-class ListsAbsent(Protocol):
-    """A reader that knows from its index alone which scenes of its split cannot be read."""
+class ListsExcluded(Protocol):
+    """A reader that knows from its index alone which scenes are not to be drawn."""
 
-    def absent(self) -> Mapping[str, str]:
-        """Reasons by scene id; these scenes come last in ``scene_ids``."""
+    def excluded(self) -> Mapping[str, str]:
+        """Reasons by scene id."""
+
+
+@runtime_checkable
+class MakesRemarks(Protocol):
+    """A reader that has something to say of a clip that can be read."""
+
+    def remarks(self, scene_id: str, profile: ClipProfile) -> tuple[str, ...]:
+        """Sentences for the manifest and the doctor."""
 
 
 class _Strict(BaseModel):
@@ -70,6 +78,7 @@ class ManifestScene(_Strict):
     stride: Annotated[int, Field(ge=1)]
     frames: Annotated[int, Field(ge=1)]
     sha256: str
+    remarks: tuple[str, ...] = ()
 
 
 class ExcludedScene(_Strict):
@@ -129,6 +138,20 @@ class SplitManifest(_Strict):
     def profile(self, scene: ManifestScene) -> ClipProfile:
         """The clip that was pinned for a scene."""
         return ClipProfile(scene.frames, self.image_size, stride=scene.stride, start=scene.start)
+
+    def check_clip(self, profile: ClipProfile) -> None:
+        """Make sure that a protocol reads the very clips that were pinned.
+
+        Raises:
+            InputError: where it asks for other frames or another size.
+        """
+        for scene in self.scenes:
+            if self.profile(scene) != profile:
+                raise InputError(
+                    f"a clip of {profile} with a manifest of {self.profile(scene)}",
+                    expected="the clips that the manifest pins",
+                    fix="write one for this protocol with `gen3r-bench data split`",
+                )
 
     def fingerprint(self, scene_id: str) -> str:
         """What the reader's fingerprint of a scene must be.
@@ -238,8 +261,9 @@ def make_manifest(
         raise InputError(f"the published split {published.name} with {dataset_name}", expected=published.dataset)
     reader = opened.reader
     listed = reader.scene_ids() if published is None else published.scene_ids
-    absent = reader.absent() if isinstance(reader, ListsAbsent) else {}
-    excluded = {scene: absent[scene] for scene in listed if scene in absent}
+    # a published list is taken at its word: only what cannot be read is left out of it
+    known = reader.excluded() if isinstance(reader, ListsExcluded) and published is None else {}
+    excluded = {scene: known[scene] for scene in listed if scene in known}
     scenes: list[ManifestScene] = []
     for scene_id in listed:
         if len(scenes) == count:
@@ -251,6 +275,7 @@ def make_manifest(
         try:
             reader.load(scene_id, profile)
             sha256 = reader.fingerprint(scene_id, profile)
+            remarks = reader.remarks(scene_id, profile) if isinstance(reader, MakesRemarks) else ()
         except SceneError as error:
             excluded[scene_id] = str(error)
         except UnknownNameError:
@@ -258,7 +283,12 @@ def make_manifest(
         else:
             scenes.append(
                 ManifestScene(
-                    scene_id=scene_id, start=profile.start, stride=profile.stride, frames=profile.frames, sha256=sha256
+                    scene_id=scene_id,
+                    start=profile.start,
+                    stride=profile.stride,
+                    frames=profile.frames,
+                    sha256=sha256,
+                    remarks=remarks,
                 )
             )
     return SplitManifest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from samples import redkitchen_folder
 
+from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
 from gen3r_bench.runs.store import read_run
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).with_name("gen3r-bench"))
 
 
@@ -71,6 +74,22 @@ def test_the_main_job_then_its_table(tmp_path: Path) -> None:
     assert "1.1047" in table.stdout
     assert "oracle" in table.stdout
     assert run.header.protocols[0].hash in table.stdout
+
+
+def test_the_readmes_table_is_what_its_command_gives(tmp_path: Path) -> None:
+    done = gen3r_bench("run", "--protocol", "geom-1view", cwd=tmp_path)
+    assert not read_run(tmp_path / "runs/geom-1view-mini").header.partial
+
+    def rows(text: str) -> dict[str, list[float]]:
+        found = re.findall(r"^(\w+ \((?:floor|diagnostic)\)) +([\d.]+) +([\d.]+) +([\d.]+) +40/40$", text, re.MULTILINE)
+        return {name: [float(value) for value in values] for name, *values in found}
+
+    shown = rows((REPOSITORY / "README.md").read_text())
+    measured = rows(done.stdout)
+    assert shown.keys() == measured.keys() == {f"{row} (diagnostic)" for row in DIAGNOSTICS} | {"freeze (floor)"}
+    for name, values in shown.items():
+        # another processor's libm may move a pixel of mini by its last digit, and with it a sampled point
+        assert values == pytest.approx(measured[name], rel=0.02, abs=1e-4), f"README: {name} is now {measured[name]}"
 
 
 def test_fresh_moves_the_old_run_aside(tmp_path: Path) -> None:
