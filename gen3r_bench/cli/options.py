@@ -116,6 +116,31 @@ def checked_backend(name: str) -> str:
     return name
 
 
+def checked_device(name: str) -> str:
+    """``cpu``, ``mps``, ``cuda`` or ``cuda:N``; a GPU only where PyTorch sees one, so that a run fails before it starts.
+
+    Raises:
+        InputError: where the name is not a device, or the device is not there.
+    """
+    import re
+
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise InputError(f"--device {name}", expected="cpu, cuda, cuda:1 or mps")
+    if name == "cpu":
+        return name
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"--device {name}", expected="cpu: PyTorch is not installed", fix="pip install torch"
+        ) from error
+    count = torch.cuda.device_count() if name.startswith("cuda") else int(torch.backends.mps.is_available())
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise InputError(f"--device {name}", expected=f"cpu: PyTorch sees {count} such devices here")
+    return name
+
+
 def default_jobs() -> int:
     """As many scenes side by side as there are cores, up to 4: a clip at paper size needs about a gigabyte."""
     import os

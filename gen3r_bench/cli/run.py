@@ -50,6 +50,7 @@ def run(
 
     cards = options.load_cards(protocol)
     backend = options.checked_backend(geometry_backend)
+    device = options.checked_device(device)
     datasets = options.open_datasets(dataset, data_root, dataset_option)
     specs = list(
         dict.fromkeys(

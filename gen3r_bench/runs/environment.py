@@ -23,6 +23,10 @@ def _processor() -> str:
 
 def capture_environment(device: str) -> dict[str, str]:
     """Versions and machine, as short strings; packages that are not installed are left out."""
+    if device.startswith("cuda"):
+        import torch
+
+        device = f"{device}: {torch.cuda.get_device_name(device)}"
     facts = {
         "gen3r-bench": gen3r_bench.__version__,
         "python": platform.python_version(),

@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from gen3r_bench import registry
-from gen3r_bench.errors import BenchError, StoreError
+from gen3r_bench.errors import BenchError
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.protocols.conditioning import condition, conditioning_name
 from gen3r_bench.protocols.geometry import SceneTruth
@@ -29,7 +29,7 @@ from gen3r_bench.runs.bundle import write_bundle
 from gen3r_bench.runs.plan import Plan, Task, merged_header, record_key
 from gen3r_bench.runs.record import Alignment, Record
 from gen3r_bench.runs.rows import Row
-from gen3r_bench.runs.store import HEADER_NAME, RecordWriter, Run, read_header, read_run
+from gen3r_bench.runs.store import HEADER_NAME, RecordWriter, Run, explained, read_header, read_run
 from gen3r_bench.scene import Prediction
 
 Progress = Callable[[str, int], None]
@@ -47,13 +47,11 @@ class _Failure:
 
 
 def _attempt(action: Callable[[], T]) -> T | _Failure:
-    """The result of an action on one scene, or its failure. A full disk is not a scene's failure and stops the run."""
+    """The result of an action on one scene, or its failure. Writing into the run is never wrapped in it: a full disk
+    is not a scene's failure, and stops the run.
+    """
     try:
         return action()
-    except StoreError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        return _Failure(str(error))
     except BenchError as error:
         return _Failure(str(error))
     except Exception as error:
@@ -258,7 +256,8 @@ class _Work:
 
     def _failed(self, blank: Record, failure: _Failure) -> Record:
         if failure.details:
-            with (self.writer.run / FAILURES_NAME).open("a") as log:
+            path = self.writer.run / FAILURES_NAME
+            with explained("append to", path), path.open("a") as log:
                 log.write(f"{blank.row} {blank.dataset} {blank.scene_id} {blank.protocol}\n{failure.details}\n")
         return _checked(blank, status="failed", reason=failure.reason)
 

@@ -187,6 +187,8 @@ def test_a_third_party_method_that_fails_is_one_line(tmp_path: Path) -> None:
         (["run", "-p", "geom-1view", "-m", "frezee"], "did you mean 'freeze'"),
         (["run", "-p", "geom-1view", "--scenes", "test/00"], "unknown scene of mini 'test/00'; did you mean"),
         (["run", "-p", "geom-1view", "--geometry-backend", "fast"], "expected exact or released"),
+        (["run", "-p", "geom-1view", "--device", "gpu"], "expected cpu, cuda, cuda:1 or mps"),
+        (["run", "-p", "geom-1view", "--device", "cuda:64"], "--device cuda:64; expected cpu: PyTorch"),
         (["run", "-p", "geom-1view", "--data-root", "x"], "data root for mini"),
         (["run", "-p", "geom-1view", "-d", "folder"], "root"),
         (["run", "-p", "geom-1view", "--dataset-option", "cap=3"], "unknown option of dataset mini 'cap'"),

@@ -23,7 +23,7 @@ from gen3r_bench.runs.bundle import read_bundle
 from gen3r_bench.runs.execute import execute
 from gen3r_bench.runs.plan import Plan, make_plan
 from gen3r_bench.runs.record import Record, RowEntry
-from gen3r_bench.runs.rows import MethodRow, Row, make_row
+from gen3r_bench.runs.rows import FolderRow, MethodRow, Row, make_row
 from gen3r_bench.runs.store import Run, read_run
 from gen3r_bench.scene import Prediction
 
@@ -235,6 +235,18 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_written(tmp_path: Path, mo
     with pytest.raises(StoreError, match="cannot write"):
         execute(plan_of(), tmp_path / "run", command="x", keep_predictions=True)
     assert [item.scene_id for item in read_run(tmp_path / "run").records] == ["a"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_damaged_bundle_is_one_scenes_failure(tmp_path: Path, damage: str) -> None:
+    execute(plan_of(method_row()), tmp_path / "run", command="x", keep_predictions=True)
+    root = tmp_path / "run/predictions/shifted/1view-cameras-given/seed-42/tiny"
+    picture = root / "b/rgb/00001.png"
+    picture.unlink() if damage == "missing" else picture.write_bytes(picture.read_bytes() + b"x")
+    run = execute(plan_of(FolderRow(root, "kept", only_scene=False)), tmp_path / "scored", command="x")
+    records = by_scene(run, "kept")
+    assert {scene: item.status for scene, item in records.items()} == {"a": "ok", "b": "failed", "c": "ok"}
+    assert "00001.png" in records["b"].reason
 
 
 KILLED = """
