@@ -117,7 +117,7 @@ def checked_backend(name: str) -> str:
 
 
 def checked_device(name: str) -> str:
-    """``cpu``, ``mps``, ``cuda`` or ``cuda:N``; a GPU only where PyTorch sees one, so that a run fails before it starts.
+    """``cpu``, ``mps``, ``cuda`` or ``cuda:N``, checked against what PyTorch sees before anything runs.
 
     Raises:
         InputError: where the name is not a device, or the device is not there.
