@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,6 +23,9 @@ MAX_ROTATION_ERROR: Final = 1e-2
 
 MAX_ASPECT_ERROR: Final = 0.02
 """Largest relative difference of a depth map's aspect from its picture's: sizes that were halved and rounded pass."""
+
+READERS: Final = 4
+"""Threads that read a clip's frames; more gain nothing, since the last steps of each frame share one lock."""
 
 T = TypeVar("T")
 
@@ -92,21 +96,26 @@ def assemble_clip(
     has_depth = any(frame.read_depth is not None for frame in chosen)
     depth = np.zeros(shape if has_depth else 0, dtype=np.float32)
     valid = np.zeros(shape, dtype=np.bool_)
-    plan: ResizeCrop | None = None
-    for i, frame in enumerate(chosen):
+
+    def read(i: int) -> tuple[int, int]:
+        frame = chosen[i]
         picture = frame.read_rgb()
-        size = (picture.shape[0], picture.shape[1])
-        if plan is None:
-            plan = resize_crop(size, profile.image_size)
-        if size != plan.source:
-            raise SceneError(
-                f"{frame.name}: {size[1]}x{size[0]} pixels, but the clip's first picture has "
-                f"{plan.source[1]}x{plan.source[0]}; a clip has pictures of one size"
-            )
+        plan = resize_crop((picture.shape[0], picture.shape[1]), profile.image_size)
         rgb[i] = plan.rgb(picture)
-        intrinsics[i] = plan.intrinsics(_usable_intrinsics(frame, size))
+        intrinsics[i] = plan.intrinsics(_usable_intrinsics(frame, plan.source))
         if frame.read_depth is not None:
             depth[i], valid[i] = _cropped_depth(frame, plan, *frame.read_depth())
+        return plan.source
+
+    # Pillow decodes and resizes outside the interpreter's lock
+    with ThreadPoolExecutor(min(READERS, len(chosen))) as pool:
+        sizes = list(pool.map(read, range(len(chosen))))
+    for frame, size in zip(chosen, sizes, strict=True):
+        if size != sizes[0]:
+            raise SceneError(
+                f"{frame.name}: {size[1]}x{size[0]} pixels, but the clip's first picture has "
+                f"{sizes[0][1]}x{sizes[0][0]}; a clip has pictures of one size"
+            )
     if has_depth and not valid.any():
         raise SceneError(f"{dataset} {scene_id}: no valid depth in any of {len(chosen)} frames; the depth is unusable")
     try:

@@ -137,7 +137,7 @@ def test_small_rotation_errors_are_repaired_and_large_ones_refused() -> None:
         (with_pose(1, r00=-1.0), "frame 1: its pose is not rigid .* det -1"),
         (with_pose(1, r30=0.5), "last row"),
         (source(1, world_from_cam=np.eye(3)), "not a finite 4x4"),
-        (source(1, read_rgb=lambda: np.zeros((16, 12, 3), dtype=np.uint8)), "frame 1: 12x16 pixels.*16x12"),
+        (source(1, read_rgb=lambda: np.zeros((16, 12, 3), np.uint8), read_depth=None), "frame 1: 12x16 pixels.*16x12"),
         (source(1, intrinsics=lambda size: CAMERA * np.nan), "frame 1: intrinsics"),
         (source(1, intrinsics=lambda size: -CAMERA), "frame 1: intrinsics.*positive focals"),
         (source(1, intrinsics=lambda size: np.diag([9.0, 9.0, 2.0])), "last row is not 0 0 1"),
