@@ -15,6 +15,8 @@ from gen3r_bench.scene import Scene
 if TYPE_CHECKING:
     from gen3r_bench.metrics.geometry import GeometryScore, GroundTruthCloud
 
+Backend = Literal["exact", "released"]
+
 MINI_CLIP: Final = ClipPlan(scenes=40, frames=13, image_size=(112, 112))
 GEOMETRY_DATASETS: Final = {
     "co3dv2": ClipPlan(scenes=300),
@@ -60,7 +62,7 @@ class SceneTruth:
         self.scene = scene
         self._mutex = threading.Lock()
         self._points: NDArray[np.float32] | None = None
-        self._clouds: dict[GeometryOptions, GroundTruthCloud] = {}
+        self._clouds: dict[tuple[GeometryOptions, Backend], GroundTruthCloud] = {}
 
     def points(self) -> NDArray[np.float32]:
         """[F, H, W, 3] world points of the ground truth."""
@@ -69,19 +71,20 @@ class SceneTruth:
                 self._points = self.scene.points_world()
             return self._points
 
-    def cloud(self, options: GeometryOptions) -> GroundTruthCloud:
+    def cloud(self, options: GeometryOptions, backend: Backend = "exact") -> GroundTruthCloud:
         """The sampled cloud of all frames under the given options."""
         points = self.points()
         with self._mutex:
-            if options not in self._clouds:
-                self._clouds[options] = prepare_ground_truth(
+            if (options, backend) not in self._clouds:
+                self._clouds[options, backend] = prepare_ground_truth(
                     points,
                     self.scene.valid,
                     voxel_size=options.voxel_size,
                     num_points=options.num_points,
                     start=options.fps_start,
+                    backend=backend,
                 )
-            return self._clouds[options]
+            return self._clouds[options, backend]
 
 
 def score_geometry(
@@ -92,7 +95,7 @@ def score_geometry(
     *,
     given_views_only: bool,
     pred_fps_start: Literal["first", "middle"] | None = None,
-    backend: Literal["exact", "released"] = "exact",
+    backend: Backend = "exact",
 ) -> GeometryScore:
     """Score predicted points under a card's options.
 
@@ -113,6 +116,6 @@ def score_geometry(
         num_points=options.num_points,
         start=options.fps_start,
         pred_start=pred_fps_start,
-        ground_truth=truth.cloud(options) if whole or given_views_only else None,
+        ground_truth=truth.cloud(options, backend) if whole or given_views_only else None,
         backend=backend,
     )

@@ -13,7 +13,7 @@ from gen3r_bench.metrics.base import Metric
 from gen3r_bench.metrics.cameras import relative_pose_errors
 from gen3r_bench.protocols.appearance import score_frames
 from gen3r_bench.protocols.card import Card
-from gen3r_bench.protocols.geometry import SceneTruth, score_geometry
+from gen3r_bench.protocols.geometry import Backend, SceneTruth, score_geometry
 from gen3r_bench.scene import Prediction, conditioning_indices
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def score(
     metrics: Mapping[str, Metric],
     *,
     pred_fps_start: Literal["first", "middle"] | None = None,
-    backend: Literal["exact", "released"] = "exact",
+    backend: Backend = "exact",
 ) -> Scores:
     """Score one prediction under one card.
 

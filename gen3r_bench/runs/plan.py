@@ -7,17 +7,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import gen3r_bench
 from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
 from gen3r_bench.errors import BenchError, InputError, StoreError, UnknownNameError
 from gen3r_bench.protocols.card import Card
+from gen3r_bench.protocols.geometry import Backend
 from gen3r_bench.runs.environment import capture_environment
 from gen3r_bench.runs.record import CardEntry, PlanEntry, RowEntry, RunHeader
 from gen3r_bench.runs.rows import Row
 
-Backend = Literal["exact", "released"]
 T = TypeVar("T")
 
 

@@ -270,7 +270,7 @@ execute(plan, Path({out!r}), command="x", jobs=2, keep_predictions=True)
 def test_kill_at_random_moments_then_resume_equals_an_uninterrupted_run(tmp_path: Path) -> None:
     def start(out: Path) -> subprocess.Popen[str]:
         code = textwrap.dedent(KILLED).format(paths=[str(Path(__file__).parents[1])], out=str(out))
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         with process.stdout:
             assert process.stdout.readline() == "ready\n"
