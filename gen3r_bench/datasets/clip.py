@@ -318,6 +318,8 @@ def files_fingerprint(paths: Iterable[Path], *extra: str) -> str:
     for path in paths:
         try:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
+        except FileNotFoundError as error:
+            raise SceneError(f"{path}: missing; restore the file") from error
         except OSError as error:
             raise SceneError(f"{path}: cannot be read ({error.strerror})") from error
         digest.update(f"\n{path.name} {content}".encode())

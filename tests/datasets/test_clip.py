@@ -317,5 +317,5 @@ def test_fingerprint_covers_names_contents_order_and_extras_but_not_the_place(tm
     }
     assert base not in different
     assert len(different) == 5
-    with pytest.raises(SceneError, match="a: cannot be read"):
+    with pytest.raises(SceneError, match="a: missing"):
         files_fingerprint([two[0]])

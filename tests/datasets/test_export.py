@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layouts import opened
-from tiny import tiny_scene
+from tiny import SIZE, tiny_card, tiny_scene
 
-from gen3r_bench.datasets.base import ClipProfile, Dataset
+from gen3r_bench.datasets.base import ClipProfile, Dataset, OpenedDataset
 from gen3r_bench.datasets.co3dv2 import Co3dv2Dataset
 from gen3r_bench.datasets.export import MARKER, export_scenes, shared_intrinsics
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.datasets.tartanair import TartanAirDataset, TartanAirWriter
 from gen3r_bench.datasets.wildrgbd import WildRgbdDataset
 from gen3r_bench.errors import BenchError, InputError, UnknownNameError
+from gen3r_bench.protocols.card import ClipPlan
+from gen3r_bench.runs.execute import execute
+from gen3r_bench.runs.plan import make_plan
+from gen3r_bench.runs.rows import make_row
 from gen3r_bench.scene import Cameras, Scene
 
 READERS: dict[str, type[Dataset]] = {
@@ -180,3 +184,21 @@ def test_unknown_depth_is_not_written(tmp_path: Path) -> None:
         back = dataset.load(dataset.scene_ids()[0], ClipProfile(4, (24, 32)))
         assert np.array_equal(back.valid, scene.valid)
         assert back.prompt == "two lines"
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_protocols_run_on_an_export(format_: str, tmp_path: Path) -> None:
+    export_scenes([tiny_scene("a"), tiny_scene("b")], format_, tmp_path / "data")
+    # one picture is gone: its scene is a failure with a reason, and no other is touched
+    next((tmp_path / "data").rglob("*b*/**/*00001*.[jp][pn]g")).unlink()
+    card = tiny_card(datasets={format_: ClipPlan(frames=4, image_size=SIZE)})
+    rows = [make_row(name, device="cpu") for name in ("oracle", "wobble", "freeze")]
+    datasets = {format_: OpenedDataset(reader(format_, tmp_path / "data"))}
+    run = execute(make_plan((card,), datasets, rows), tmp_path / "run", command="test")
+    records = {(item.row, "b" in item.scene_id.split("tiny")[-1]): item for item in run.records}
+    assert len(records) == len(run.records) == 6
+    for (_, broken), record in records.items():
+        assert record.status == ("failed" if broken else "ok")
+        assert ("missing" in record.reason) is broken
+    assert records["oracle", False].scores["chamfer@fps20k"] == 0
+    assert records["oracle", False].scores["auc30@hist1deg"] == 1
