@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gen3r_bench.cli.data import app as data_app
 from gen3r_bench.cli.ls import app as ls_app
 from gen3r_bench.cli.run import run
 from gen3r_bench.cli.score import score
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(score)
 app.command()(table)
+app.add_typer(data_app, name="data")
 app.add_typer(ls_app, name="ls")
 
 
