@@ -11,6 +11,7 @@ from gen3r_bench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     from gen3r_bench.datasets.base import OpenedDataset
+    from gen3r_bench.datasets.splits import SplitManifest
     from gen3r_bench.protocols.card import Card
 
 Protocols = Annotated[
@@ -33,6 +34,10 @@ DatasetOptions = Annotated[
         metavar="[DATASET.]NAME=VALUE",
         help="A reader's choice, such as tartanair.depth_cap=80; repeatable (see `ls datasets --json`).",
     ),
+]
+Manifests = Annotated[
+    list[Path] | None,
+    typer.Option("--manifest", help="Run exactly the scenes that `data split` pinned in this file; one a dataset."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.  [default: runs/PROTOCOLS-DATASETS]")]
 Fresh = Annotated[
@@ -103,6 +108,47 @@ def open_datasets(
         values = chosen_options(reader, given[name])
         opened[name] = OpenedDataset(reader.open(root_of.get(name), values), values)
     return opened
+
+
+def read_manifests(paths: list[Path] | None) -> dict[str, SplitManifest]:
+    """Split manifests by dataset.
+
+    Raises:
+        BenchError: where one cannot be read, or two are for one dataset.
+    """
+    from gen3r_bench.datasets.splits import SplitManifest
+
+    manifests: dict[str, SplitManifest] = {}
+    for path in paths or []:
+        manifest = SplitManifest.read(path)
+        if manifest.dataset in manifests:
+            raise InputError(f"two manifests for {manifest.dataset}", expected="one a dataset")
+        manifests[manifest.dataset] = manifest
+    return manifests
+
+
+def open_for_run(
+    names: list[str] | None, roots: list[str] | None, settings: list[str] | None, manifests: dict[str, SplitManifest]
+) -> dict[str, OpenedDataset]:
+    """The datasets of a run: the named ones, or those of its manifests, opened with the manifests' options.
+
+    Raises:
+        BenchError: as `open_datasets`, and where a manifest's dataset is not run or is given other options.
+    """
+    names = names or [*manifests] or ["mini"]
+    absent = next((name for name in manifests if name not in names), None)
+    if absent is not None:
+        raise InputError(f"a manifest for {absent}", expected=f"one for {' or '.join(names)}, the datasets of this run")
+    pinned = [f"{name}.{key}={value}" for name, item in manifests.items() for key, value in item.options.items()]
+    datasets = open_datasets(names, roots, [*pinned, *(settings or [])])
+    for name, manifest in manifests.items():
+        if dict(datasets[name].options) != manifest.options:
+            raise InputError(
+                f"options {dict(datasets[name].options)} for {name}",
+                expected=f"the manifest's, {manifest.options}",
+                fix="leave --dataset-option out, or write a new manifest",
+            )
+    return datasets
 
 
 def checked_backend(name: str) -> str:

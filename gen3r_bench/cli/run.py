@@ -29,6 +29,7 @@ def run(
     dataset: options.DatasetNames = None,
     data_root: options.DataRoots = None,
     dataset_option: options.DatasetOptions = None,
+    manifest: options.Manifests = None,
     out: options.Out = None,
     fresh: options.Fresh = False,
     limit: options.Limit = None,
@@ -51,7 +52,8 @@ def run(
     cards = options.load_cards(protocol)
     backend = options.checked_backend(geometry_backend)
     device = options.checked_device(device)
-    datasets = options.open_datasets(dataset, data_root, dataset_option)
+    manifests = options.read_manifests(manifest)
+    datasets = options.open_for_run(dataset, data_root, dataset_option, manifests)
     specs = list(
         dict.fromkeys(
             [*(method or default_method_specs()), *(floor_specs(card.setting for card in cards) if diagnostics else [])]
@@ -64,6 +66,7 @@ def run(
         seeds=tuple(range(seed, seed + seeds)),
         limit=limit,
         scenes=tuple(scenes or ()),
+        manifests=manifests,
         geometry_backend="released" if backend == "released" else "exact",
         device=device,
     )

@@ -24,6 +24,7 @@ def score(
     dataset: options.DatasetNames = None,
     data_root: options.DataRoots = None,
     dataset_option: options.DatasetOptions = None,
+    manifest: options.Manifests = None,
     out: options.Out = None,
     fresh: options.Fresh = False,
     limit: options.Limit = None,
@@ -47,7 +48,8 @@ def score(
             expected="protocols that share the setting and the cameras",
             fix="call `score` once for each setting",
         )
-    datasets = options.open_datasets(dataset, data_root, dataset_option)
+    manifests = options.read_manifests(manifest)
+    datasets = options.open_for_run(dataset, data_root, dataset_option, manifests)
     if len(datasets) > 1:
         raise InputError(f"--dataset {', '.join(datasets)}", expected="one dataset a folder of predictions")
     scene_ids = next(iter(datasets.values())).reader.scene_ids()
@@ -61,6 +63,7 @@ def score(
         [row, *floors],
         limit=limit,
         scenes=tuple(scenes or ()),
+        manifests=manifests,
         geometry_backend="released" if backend == "released" else "exact",
     )
     folder = out or Path("runs") / "-".join([*(card.name for card in cards), *datasets, name])

@@ -119,8 +119,7 @@ class _Work:
 
     def run(self, task: Task) -> None:
         """Read one clip, and score every row, seed and card on it that has no finished record yet."""
-        dataset = self.plan.datasets[task.dataset].reader
-        fingerprint = _attempt(lambda: dataset.fingerprint(task.scene_id, task.profile))
+        fingerprint = _attempt(lambda: self.plan.fingerprint(task))
         truth: SceneTruth | _Failure | None = None
         for row in self.plan.rows:
             if self.stop.is_set():
@@ -176,6 +175,7 @@ class _Work:
                 row=row.entry.label,
                 seed=seed,
                 device=self.plan.device,
+                in_training_set=task.dataset in row.entry.training_sets,
             )
             assert truth is not None
             if isinstance(truth, _Failure):

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import gen3r_bench
 from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
-from gen3r_bench.errors import BenchError, InputError, StoreError, UnknownNameError
+from gen3r_bench.datasets.splits import SplitManifest
+from gen3r_bench.errors import BenchError, InputError, SceneError, StoreError, UnknownNameError
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.protocols.geometry import Backend
 from gen3r_bench.runs.environment import capture_environment
@@ -42,6 +43,7 @@ class Plan:
         seeds: one sample of every scene for each.
         scenes: scene ids by (protocol, dataset), in the dataset's order.
         scenes_in_full: how many the card asks for, by the same key.
+        manifests: split manifests that pin the scenes of a dataset, by its name.
         geometry_backend: which implementation scores points.
         device: where networks run.
     """
@@ -52,6 +54,7 @@ class Plan:
     seeds: tuple[int, ...]
     scenes: Mapping[tuple[str, str], tuple[str, ...]]
     scenes_in_full: Mapping[tuple[str, str], int]
+    manifests: Mapping[str, SplitManifest]
     geometry_backend: Backend
     device: str
 
@@ -65,6 +68,18 @@ class Plan:
                     cards.setdefault((dataset, scene_id, profile), []).append(card)
         return [Task(*key, tuple(found)) for key, found in cards.items()]
 
+    def fingerprint(self, task: Task) -> str:
+        """The clip's fingerprint.
+
+        Raises:
+            SceneError: where the files cannot be read, or are not the ones that a manifest pins.
+        """
+        found = self.datasets[task.dataset].reader.fingerprint(task.scene_id, task.profile)
+        manifest = self.manifests.get(task.dataset)
+        if manifest is not None and manifest.fingerprint(task.scene_id) != found:
+            raise SceneError(f"scene {task.scene_id}: its files or options changed since the manifest was written")
+        return found
+
     def num_records(self) -> int:
         return sum(len(scenes) for scenes in self.scenes.values()) * len(self.rows) * len(self.seeds)
 
@@ -73,12 +88,15 @@ class Plan:
         plan = []
         for (protocol, dataset), scenes in self.scenes.items():
             clip = next(card for card in self.cards if card.name == protocol).clip_plan(dataset)
+            manifest = self.manifests.get(dataset)
             plan.append(
                 PlanEntry(
                     protocol=protocol,
                     dataset=dataset,
                     dataset_title=self.datasets[dataset].reader.info.title,
                     dataset_options=dict(self.datasets[dataset].options),
+                    manifest_sha256=None if manifest is None else manifest.sha256,
+                    excluded={} if manifest is None else {item.scene_id: item.reason for item in manifest.excluded},
                     scenes=scenes,
                     scenes_in_full=self.scenes_in_full[protocol, dataset],
                     frames=clip.frames,
@@ -117,6 +135,7 @@ def make_plan(
     seeds: tuple[int, ...] = (42,),
     limit: int | None = None,
     scenes: tuple[str, ...] = (),
+    manifests: Mapping[str, SplitManifest] | None = None,
     geometry_backend: Backend = "exact",
     device: str = "cpu",
 ) -> Plan:
@@ -129,13 +148,15 @@ def make_plan(
         seeds: one sample of every scene for each.
         limit: only the first so many scenes; the run is then partial.
         scenes: only these scenes; the run is then partial.
+        manifests: split manifests by dataset; exactly their scenes are run, up to the card's count.
         geometry_backend: which implementation scores points.
         device: where networks run; for the record.
 
     Raises:
-        BenchError: where a scene is unknown, two rows share a label, or a card has nothing to score on a dataset.
+        BenchError: where a scene is unknown, two rows share a label, a card has nothing to score on a dataset, or a
+            manifest pins other clips than a card reads.
     """
-    cards, rows = tuple(cards), tuple(rows)
+    cards, rows, manifests = tuple(cards), tuple(rows), manifests or {}
     labels = [row.entry.label for row in rows]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
@@ -153,15 +174,18 @@ def make_plan(
             dataset = opened.reader
             if card.geometry is not None and not dataset.info.has_depth:
                 raise InputError(f"protocol {card.name} on {name}", expected="a dataset with depth: it scores geometry")
-            ids = dataset.scene_ids()
-            unknown = next((scene for scene in scenes if scene not in ids), None)
+            manifest = manifests.get(name)
+            if manifest is not None:
+                manifest.check_clip(card.clip_plan(name).profile())
+            available = dataset.scene_ids() if manifest is None else manifest.scene_ids()
+            unknown = next((scene for scene in scenes if scene not in available), None)
             if unknown is not None:
-                raise UnknownNameError(f"scene of {name}", unknown, ids)
+                raise UnknownNameError(f"scene of {name}", unknown, available)
             wanted = card.clip_plan(name).scenes
-            ids = ids[:wanted]
+            ids = available[:wanted]
             full[card.name, name] = len(ids) if wanted is None else wanted
             if scenes:
-                ids = tuple(scene for scene in dataset.scene_ids() if scene in scenes)
+                ids = tuple(scene for scene in available if scene in scenes)
             chosen[card.name, name] = ids[:limit]
     return Plan(
         cards=cards,
@@ -170,6 +194,7 @@ def make_plan(
         seeds=seeds,
         scenes=chosen,
         scenes_in_full=full,
+        manifests=manifests,
         geometry_backend=geometry_backend,
         device=device,
     )
@@ -210,7 +235,7 @@ def merged_header(old: RunHeader, new: RunHeader, where: str) -> RunHeader:
             plan[entry.protocol, entry.dataset] = entry
             continue
         if _clip(before) != _clip(entry):
-            raise StoreError(f"{where} holds {entry.dataset} read with other options {fix}")
+            raise StoreError(f"{where} holds {entry.dataset} read with other options or another manifest {fix}")
         added = tuple(scene for scene in entry.scenes if scene not in before.scenes)
         plan[entry.protocol, entry.dataset] = entry.model_copy(update={"scenes": before.scenes + added})
     return old.model_copy(
@@ -227,7 +252,7 @@ def merged_header(old: RunHeader, new: RunHeader, where: str) -> RunHeader:
 
 def _clip(entry: PlanEntry) -> PlanEntry:
     """What a plan entry says of the clips, without saying which scenes."""
-    return entry.model_copy(update={"scenes": (), "scenes_in_full": 0})
+    return entry.model_copy(update={"scenes": (), "scenes_in_full": 0, "excluded": {}})
 
 
 def _identity(row: RowEntry) -> tuple[str, str | None, str]:

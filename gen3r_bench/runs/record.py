@@ -35,7 +35,11 @@ class RowEntry(_Strict):
 
 
 class PlanEntry(_Strict):
-    """Which scenes of a dataset a run scores under a protocol; ``scenes_in_full`` is what the card asks for."""
+    """Which scenes of a dataset a run scores under a protocol.
+
+    ``scenes_in_full`` is how many the card asks for; ``manifest_sha256`` names the split manifest that pinned the
+    scenes, if one did, and ``excluded`` the scenes that it passed over, with the reasons.
+    """
 
     protocol: str
     dataset: str
@@ -47,6 +51,8 @@ class PlanEntry(_Strict):
     start: int
     image_size: tuple[int, int]
     dataset_options: dict[str, str] = Field(default_factory=dict)
+    manifest_sha256: str | None = None
+    excluded: dict[str, str] = Field(default_factory=dict)
 
     @property
     def partial(self) -> bool:
@@ -113,6 +119,7 @@ class Record(_Strict):
         unsupported: by metric key, why this prediction has no such score.
         n_frames, num_frames: frames scored, frames of the clip.
         coverage: whether the prediction covers the clip, a subset of it, or only the given views.
+        in_training_set: whether the method's contract names the scene's dataset among its training sets.
         flags: facts that a reader of the number should know, such as a cloud smaller than the sample size.
         seconds, scoring_seconds, peak_memory_bytes, memory_source, device: cost; never part of a comparison of runs.
         reason: why the status is not ``ok``.
@@ -134,6 +141,7 @@ class Record(_Strict):
     num_frames: int = 0
     coverage: Literal["all", "subset", "given-views"] = "all"
     adaptations: tuple[str, ...] = ()
+    in_training_set: bool = False
     flags: tuple[str, ...] = ()
     seconds: float | None = None
     scoring_seconds: float | None = None

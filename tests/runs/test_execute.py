@@ -203,6 +203,14 @@ def test_seeds_are_of_the_scene_and_not_of_the_order(tmp_path: Path) -> None:
     assert content(read_run(tmp_path / "f")) == content(read_run(tmp_path / "b"))
 
 
+def test_a_scene_of_a_training_set_is_marked(tmp_path: Path) -> None:
+    row = method_row()
+    row.entry = row.entry.model_copy(update={"training_sets": ("tiny",)})
+    run = execute(plan_of(row, make_row("oracle", device="cpu")), tmp_path / "run", command="x")
+    marked = {item.row for item in run.records if item.in_training_set}
+    assert marked == {"shifted"}
+
+
 def test_kept_predictions_are_bundles(tmp_path: Path) -> None:
     execute(plan_of(method_row(), dataset=TinyDataset(["a"])), tmp_path / "run", command="x", keep_predictions=True)
     folder = tmp_path / "run/predictions/shifted/1view-cameras-given/seed-42/tiny/a"

@@ -4,7 +4,8 @@ import pytest
 from tiny import TinyDataset, tiny_card
 
 from gen3r_bench.datasets.base import OpenedDataset
-from gen3r_bench.errors import BenchError, InputError, StoreError, UnknownNameError
+from gen3r_bench.datasets.splits import ManifestScene, SplitManifest
+from gen3r_bench.errors import BenchError, InputError, SceneError, StoreError, UnknownNameError
 from gen3r_bench.runs.plan import Plan, make_plan, merged_header, record_key
 from gen3r_bench.runs.rows import make_row
 
@@ -119,3 +120,56 @@ def test_merging_refuses_other_dataset_options() -> None:
     )
     with pytest.raises(StoreError, match="tiny read with other options"):
         merged_header(old, other.header("x"), "RUN")
+
+
+def manifest_of(dataset: TinyDataset, ids: tuple[str, ...], **changes) -> SplitManifest:
+    profile = tiny_card().clip_plan("tiny").profile()
+    scenes = [
+        ManifestScene(
+            scene_id=scene, start=0, stride=1, frames=profile.frames, sha256=dataset.fingerprint(scene, profile)
+        )
+        for scene in ids
+    ]
+    fields = {
+        "dataset": "tiny", "rule": "mine", "options": {"cap": "80"}, "image_size": profile.image_size, "scenes": scenes,
+        "excluded": [{"scene_id": "z", "reason": "too short"}], "created": "now",
+        "counts": {"listed": 9, "wanted": None, "usable": len(scenes), "excluded": 1},
+    }  # fmt: skip
+    return SplitManifest.model_validate({**fields, **changes})
+
+
+def test_a_manifest_decides_the_scenes_and_stands_in_the_header() -> None:
+    dataset = TinyDataset("abcdef")
+    plan = plan_of(dataset, manifests={"tiny": manifest_of(dataset, ("f", "a"))})
+    assert plan.scenes["tiny-geom", "tiny"] == ("f", "a")
+    entry = plan.header("x").plan[0]
+    assert entry.manifest_sha256 == manifest_of(dataset, ("f", "a")).sha256
+    assert entry.excluded == {"z": "too short"}
+    assert entry.partial
+    with pytest.raises(UnknownNameError, match="unknown scene of tiny 'b'"):
+        plan_of(dataset, manifests={"tiny": manifest_of(dataset, ("f", "a"))}, scenes=("b",))
+
+
+def test_a_manifest_of_other_clips_is_refused() -> None:
+    dataset = TinyDataset()
+    with pytest.raises(InputError, match="the clips that the manifest pins"):
+        plan_of(dataset, manifests={"tiny": manifest_of(dataset, ("a",), image_size=(8, 8))})
+
+
+def test_a_file_that_changed_since_the_manifest_is_a_scenes_error() -> None:
+    dataset = TinyDataset()
+    manifest = manifest_of(dataset, ("a", "b"))
+    changed = manifest.scenes[1].model_copy(update={"sha256": "other"})
+    pinned = manifest.model_copy(update={"scenes": (manifest.scenes[0], changed)})
+    plan = plan_of(dataset, manifests={"tiny": pinned})
+    first, second = plan.tasks()
+    assert plan.fingerprint(first) == manifest.scenes[0].sha256
+    with pytest.raises(SceneError, match="changed since the manifest was written"):
+        plan.fingerprint(second)
+
+
+def test_merging_refuses_another_manifest() -> None:
+    dataset = TinyDataset()
+    old = plan_of(dataset, manifests={"tiny": manifest_of(dataset, ("a",))}).header("x")
+    with pytest.raises(StoreError, match="another manifest"):
+        merged_header(old, plan_of(dataset).header("x"), "RUN")
