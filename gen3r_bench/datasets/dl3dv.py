@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from gen3r_bench.datasets.clip import (
 )
 from gen3r_bench.datasets.export import SceneWriter, shared_intrinsics
 from gen3r_bench.datasets.nerfstudio import CameraFrame, frame_number, read_transforms
-from gen3r_bench.datasets.official import checked_root, chosen_value
+from gen3r_bench.datasets.official import checked_root, chosen_value, file_names, subfolders
 from gen3r_bench.datasets.splits import protocol_split
 from gen3r_bench.errors import InputError, SceneError, UnknownNameError
 from gen3r_bench.scene import Scene
@@ -127,6 +127,10 @@ class Dl3dvDataset(Dataset):
         """The suite's test part of the scenes, ranked; those without cameras last."""
         test = protocol_split(self.info.name, self._folders)
         return tuple(sorted(test, key=lambda scene: scene in self._excluded))
+
+    def all_scene_ids(self) -> tuple[str, ...]:
+        """Every scene that was found, sorted; ``load`` takes each of them."""
+        return tuple(sorted(self._folders))
 
     def excluded(self) -> Mapping[str, str]:
         """Scenes of the root without a ``transforms.json``, each with that reason."""
@@ -253,7 +257,7 @@ class _Capture:
     def chosen(self, profile: ClipProfile) -> list[CameraFrame]:
         """Frames of a clip, every one with its picture."""
         chosen = chosen_frames(self.frames, profile, str(self.file))
-        there = {entry.name for entry in os.scandir(self.pictures)}
+        there = set(file_names(self.pictures, ""))
         missing = [frame.name for frame in chosen if frame.name not in there]
         if missing:
             of_all = sum(frame.name not in there for frame in self.frames)
@@ -269,7 +273,7 @@ def _scene_folders(folder: Path, depth: int) -> Iterator[Path]:
     if (folder / "transforms.json").is_file():
         yield folder
         return
-    below = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    below = subfolders(folder)
     variant = next((name for name in _VARIANTS if name in below), None)
     if variant is not None:
         yield folder / variant
@@ -369,6 +373,7 @@ class _Lens:
 
     def __init__(self) -> None:
         self._maps: dict[bytes, Undistortion] = {}
+        self._lock = threading.Lock()  # frames are read side by side
 
     def picture(self, frame: CameraFrame, path: Path) -> NDArray[np.uint8]:
         distorted = read_picture(path)
@@ -380,6 +385,7 @@ class _Lens:
     def _map(self, frame: CameraFrame, size: tuple[int, int]) -> Undistortion:
         matrix = frame.intrinsics_at(size)
         key = matrix.tobytes() + repr((frame.distortion, size)).encode()
-        if key not in self._maps:
-            self._maps[key] = undistortion(matrix, frame.distortion, size)
-        return self._maps[key]
+        with self._lock:
+            if key not in self._maps:
+                self._maps[key] = undistortion(matrix, frame.distortion, size)
+            return self._maps[key]

@@ -28,9 +28,10 @@ import itertools
 import json
 import os
 import pickle
+import threading
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +54,7 @@ from gen3r_bench.datasets.clip import (
 )
 from gen3r_bench.datasets.export import SceneWriter, replace_text
 from gen3r_bench.datasets.nerfstudio import read_transforms
-from gen3r_bench.datasets.official import checked_root, chosen_value
+from gen3r_bench.datasets.official import checked_root, chosen_value, file_names
 from gen3r_bench.datasets.splits import protocol_split
 from gen3r_bench.errors import InputError, SceneError, UnknownNameError
 from gen3r_bench.scene import Scene, invert_rigid
@@ -131,6 +132,10 @@ class RealEstate10kDataset(Dataset):
             for scene in protocol_split(self.info.name, part, test_fraction=1)
         )
 
+    def all_scene_ids(self) -> tuple[str, ...]:
+        """Every clip that was found, with frames or without, sorted."""
+        return tuple(sorted((*self._clips, *self._excluded)))
+
     def excluded(self) -> Mapping[str, str]:
         """Clips whose cameras are there and whose frames are not, each with that reason."""
         return self._excluded
@@ -165,7 +170,7 @@ class RealEstate10kDataset(Dataset):
 
     def _clip(self, scene_id: str) -> _Clip:
         if scene_id in self._excluded:
-            raise SceneError(f"{scene_id}: {self._excluded[scene_id]}")
+            raise SceneError(self._excluded[scene_id])
         if scene_id not in self._clips:
             raise UnknownNameError("clip of realestate10k", scene_id, self._clips)
         return self._clips[scene_id]
@@ -353,7 +358,7 @@ class _VideoClip(_Clip):
     def frames(self, profile: ClipProfile) -> Iterator[list[FrameSource]]:
         lines = read_camera_file(self.cameras)[1]
         with _Video.open(self.video) as video:
-            count = video.count()
+            count = video.rewind(set(chosen_frames(range(len(lines.timestamps)), profile, str(self.cameras))))
             if count != len(lines.timestamps):
                 raise SceneError(
                     f"{self.video}: {count} frames, and {self.cameras.name} has {len(lines.timestamps)} cameras; "
@@ -365,13 +370,14 @@ class _VideoClip(_Clip):
 
 
 class _Video:
-    """Frames of a video one after the other; only forwards, so that no seek can miss by a frame."""
+    """Frames of a video, decoded one after the other: no seek can miss by a frame. Several threads may ask at once."""
 
     def __init__(self, path: Path, container: InputContainer) -> None:
         self._path = path
         self._container = container
-        self._decoded = itertools.count()
-        self._pictures: Iterator[Any] = iter(())
+        self._lock = threading.Lock()
+        self._decoded: Iterator[tuple[int, Any]] = iter(())
+        self._waiting: dict[int, Any] = {}  # decoded on the way to a frame that was asked for earlier
 
     @classmethod
     @contextmanager
@@ -388,21 +394,29 @@ class _Video:
         except av.FFmpegError as error:
             raise SceneError(f"{path}: damaged video ({error}); restore the file") from error
 
-    def count(self) -> int:
-        """Coded frames of the file; rewinds it."""
+    def rewind(self, wanted: Collection[int]) -> int:
+        """How many coded frames the file has; only the ``wanted`` ones can be read, each once."""
         count = sum(packet.size > 0 for packet in self._container.demux(video=0))
         self._container.seek(0)
-        self._pictures = self._container.decode(video=0)
-        self._decoded = itertools.count()
+        last = max(wanted)
+        self._decoded = (
+            (i, picture)
+            for i, picture in zip(range(last + 1), self._container.decode(video=0), strict=False)
+            if i in wanted
+        )
         return count
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """[h, w, 3] uint8 of a frame that comes after every one read before."""
-        for number, picture in zip(self._decoded, self._pictures, strict=False):
-            if number == index:
-                rgb: NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
-                return rgb
-        raise SceneError(f"{self._path}: frame {index} cannot be decoded; restore the file")
+        """[h, w, 3] uint8 of a wanted frame."""
+        with self._lock:
+            while index not in self._waiting:
+                frame = next(self._decoded, None)
+                if frame is None:
+                    raise SceneError(f"{self._path}: frame {index} cannot be decoded; restore the file")
+                self._waiting[frame[0]] = frame[1]
+            picture = self._waiting.pop(index)
+        rgb: NDArray[np.uint8] = picture.to_ndarray(format="rgb24")
+        return rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,7 +525,8 @@ def _load_weights_only(path: Path) -> Any:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return [Path(entry) for entry in os.scandir(folder)]
+        with os.scandir(folder) as entries:
+            return [Path(entry) for entry in entries]
     except OSError as error:
         raise SceneError(f"{folder}: cannot be read ({error.strerror})") from error
 
@@ -524,7 +539,7 @@ def _first_file(root: Path, split: str, name: str) -> Path | None:
 def _camera_folder(root: Path, split: str) -> Path | None:
     for base in ("", "RealEstate10K"):
         folder = root / base / split
-        if folder.is_dir() and any(entry.name.endswith(".txt") for entry in os.scandir(folder)):
+        if file_names(folder, ".txt", limit=1):
             return folder
     return None
 
@@ -534,14 +549,13 @@ def _index_cameras(root: Path, cameras: Path, split: str, layout: str) -> tuple[
     places = [place for base in _BASES for place in (root / base / split, root / base) if place.is_dir()]
     listed: dict[str, Path] = {}  # nearer places first
     for place in places:
-        for entry in os.scandir(place):
-            listed.setdefault(entry.name, Path(entry))
+        with os.scandir(place) as entries:
+            for entry in entries:
+                listed.setdefault(entry.name, Path(entry))
     clips: dict[str, _Clip] = {}
     absent: dict[str, str] = {}
-    for entry in os.scandir(cameras):
-        if not entry.name.endswith(".txt"):
-            continue
-        clip, file = entry.name.removesuffix(".txt"), Path(entry)
+    for name in file_names(cameras, ".txt"):
+        clip, file = name.removesuffix(".txt"), cameras / name
         found = _find_frames(clip, file, listed, layout)
         if found is None:
             where = "no frames" if layout == "auto" else f"no frames in layout {layout}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Annotated, Final, Literal, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
+from gen3r_bench.datasets.export import replace_text
 from gen3r_bench.errors import BenchError, InputError, SceneError, UnknownNameError
 
 RULE: Final = "gen3r-bench split 1"
@@ -101,7 +101,8 @@ class SplitManifest(_Strict):
     """A split pinned to the files of one disk: the content of a manifest file.
 
     Attributes:
-        rule: "gen3r-bench split 1", or "published NAME" for a list of `published_split`.
+        rule: "gen3r-bench split 1", what the reader's ``scene_ids`` gives under its options, or "published NAME" for a
+            list of `published_split`.
         options: of the reader, every one of them named.
         image_size: (height, width) that the clips are read at.
         scenes: in the order in which a protocol takes them.
@@ -176,13 +177,10 @@ class SplitManifest(_Strict):
         Raises:
             BenchError: where it cannot be written.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
+            replace_text(path, self.model_dump_json(indent=1) + "\n")
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise BenchError(f"cannot write {path}: {error.strerror} (fix: choose another --out)") from error
 
     @classmethod
