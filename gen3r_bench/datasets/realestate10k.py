@@ -511,6 +511,8 @@ def _load_weights_only(path: Path) -> Any:
         raise SceneError(f"{path}: reading .torch chunks needs PyTorch (fix: pip install torch)") from error
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _MIN_TORCH:
         raise SceneError(f"{path}: torch {torch.__version__} can be made to run code by it (fix: install torch >= 2.6)")
+    if not path.is_file():
+        raise SceneError(f"{path}: missing, though index.json names it; restore the chunk")
     try:
         if not zipfile.is_zipfile(path):
             raise SceneError(f"{path}: not a file that torch.save of this decade wrote, or cut off; restore the file")

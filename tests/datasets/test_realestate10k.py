@@ -23,7 +23,6 @@ from gen3r_bench.scene import Cameras, Scene
 
 CLIP = "0f68374b76390082"
 FULL = ClipProfile(16, (256, 256))
-PAIR = ClipProfile(2, (256, 256), stride=3)
 
 
 @pytest.fixture
@@ -114,19 +113,30 @@ def test_video_below_its_youtube_id(root: Path, sample: Path) -> None:
     assert np.array_equal(dataset.load(CLIP, strided).rgb, full.rgb[2:15:4])
 
 
-def test_pictures_belong_to_their_cameras(sample: Path) -> None:
-    """Epipolar error of real clips, against what flipped axes and inverted poses would give (SOURCE.md: < 1.3 px)."""
-    dataset = opened(RealEstate10kDataset, sample)
-    for clip in (CLIP, "2f25826f0d0ef09a"):
-        scene = dataset.load(clip, PAIR)
-        right = float(np.median(epipolar_errors(scene, 0, 1)))
-        assert right < 1.3
-        poses = scene.cameras.world_from_cam
-        flip = np.diag([1.0, -1.0, -1.0, 1.0])
-        for wrong, times in ((flip @ poses @ flip, 4), (np.linalg.inv(poses), 2)):
-            cameras = Cameras(wrong, scene.cameras.intrinsics, scene.image_size)
-            spoilt = Scene("x", clip, scene.rgb, cameras, None, scene.valid, "", "sfm")
-            assert np.median(epipolar_errors(spoilt, 0, 1)) > times * right
+@pytest.mark.parametrize(
+    ("clip", "bound"),
+    [
+        ("0bf152ef84195293", 1.3),
+        ("0c9b371cc6225682", 1.5),  # a bathroom passed at speed: 1.26 px in SOURCE.md, by other matches
+        (CLIP, 1.3),
+        ("2f25826f0d0ef09a", 1.3),
+        ("3f79dc32d575bcdc", 1.3),
+    ],
+)
+def test_pictures_belong_to_their_cameras(sample: Path, clip: str, bound: float) -> None:
+    """Epipolar error of real clips on whole frames, against what wrong conventions would give."""
+    scene = opened(RealEstate10kDataset, sample).load(clip, ClipProfile(16, (256, 384)))
+    poses, flip = scene.cameras.world_from_cam, np.diag([1.0, -1.0, -1.0, 1.0])
+
+    def error(poses: np.ndarray) -> float:
+        cameras = Cameras(poses, scene.cameras.intrinsics, scene.image_size)
+        shown = Scene("x", clip, scene.rgb, cameras, None, scene.valid, "", "sfm")
+        return float(np.median(np.concatenate([epipolar_errors(shown, i, i + 3) for i in (0, 6, 12)])))
+
+    right = error(poses)
+    assert right < bound
+    assert error(flip @ poses @ flip) > 2 * right
+    assert error(np.linalg.inv(poses)) > 2 * right
 
 
 def test_intrinsics_follow_the_real_frame(sample: Path) -> None:
@@ -320,7 +330,7 @@ def test_damaged_chunks(root: Path) -> None:
     with pytest.raises(SceneError, match="cut off"):
         opened(RealEstate10kDataset, root / "chunks").load(CLIP, FULL)
     file.unlink()
-    with pytest.raises(SceneError, match=r"000000\.torch"):
+    with pytest.raises(SceneError, match=r"000000\.torch: missing, though"):
         opened(RealEstate10kDataset, root / "chunks").load(CLIP, FULL)
     for text in ("{", "[]", '{"a": 1}'):
         (file.parent / "index.json").write_text(text)
@@ -332,7 +342,7 @@ def test_an_index_cannot_lead_out_of_its_folder(root: Path) -> None:
     chunks = write_chunk(root, [chunk_entry(root)])
     shutil.copy(chunks / "test" / "000000.torch", root / "outside.torch")
     (chunks / "test" / "index.json").write_text(json.dumps({CLIP: "../../outside.torch"}))
-    with pytest.raises(SceneError, match=r"test/outside\.torch"):
+    with pytest.raises(SceneError, match=r"test/outside\.torch: missing"):
         opened(RealEstate10kDataset, chunks).load(CLIP, FULL)
 
 
