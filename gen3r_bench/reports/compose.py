@@ -278,6 +278,12 @@ def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Seq
         for entry in entries
         if entry.partial
     ]
+    lines += [
+        f"{entry.dataset_title}: scenes that were never drawn: {_counted(entry.left_out)}."
+        for _, entries in shown
+        for entry in entries
+        if entry.left_out
+    ]
     caps = {
         run.header.card(entry.protocol).content["psnr_cap_db"]
         for run, entries in shown
@@ -301,6 +307,13 @@ def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Seq
     if footnotes:
         lines.append("A cell that misses scenes which others have is not ranked.")
     return list(dict.fromkeys(lines))
+
+
+def _counted(left_out: Mapping[str, int], most: int = 3) -> str:
+    """``3 × too short; 2 × another reason``, the most frequent reasons first; the run's header has them all."""
+    parts = [f"{count} × {reason}" for reason, count in list(left_out.items())[:most]]
+    rest = sum(list(left_out.values())[most:])
+    return "; ".join([*parts, f"{rest} × other reasons (see run.json)"] if rest else parts)
 
 
 def _has_psnr(run: Run, entry: PlanEntry) -> bool:

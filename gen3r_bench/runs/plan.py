@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 import gen3r_bench
-from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
-from gen3r_bench.datasets.splits import SplitManifest
+from gen3r_bench.datasets.base import ClipProfile, Dataset, OpenedDataset
+from gen3r_bench.datasets.splits import ListsExcluded, SplitManifest
 from gen3r_bench.errors import BenchError, InputError, SceneError, StoreError, UnknownNameError
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.protocols.geometry import Backend
@@ -96,7 +97,7 @@ class Plan:
                     dataset_title=self.datasets[dataset].reader.info.title,
                     dataset_options=dict(self.datasets[dataset].options),
                     manifest_sha256=None if manifest is None else manifest.sha256,
-                    excluded={} if manifest is None else {item.scene_id: item.reason for item in manifest.excluded},
+                    left_out=_left_out(self.datasets[dataset].reader, manifest),
                     scenes=scenes,
                     scenes_in_full=self.scenes_in_full[protocol, dataset],
                     frames=clip.frames,
@@ -250,9 +251,18 @@ def merged_header(old: RunHeader, new: RunHeader, where: str) -> RunHeader:
     )
 
 
+def _left_out(reader: Dataset, manifest: SplitManifest | None) -> dict[str, int]:
+    """How many scenes were never drawn, by reason, the most frequent first."""
+    if manifest is not None:
+        reasons = [item.reason for item in manifest.excluded]
+    else:
+        reasons = list(reader.excluded().values()) if isinstance(reader, ListsExcluded) else []
+    return dict(Counter(reasons).most_common())
+
+
 def _clip(entry: PlanEntry) -> PlanEntry:
     """What a plan entry says of the clips, without saying which scenes."""
-    return entry.model_copy(update={"scenes": (), "scenes_in_full": 0, "excluded": {}})
+    return entry.model_copy(update={"scenes": (), "scenes_in_full": 0, "left_out": {}})
 
 
 def _identity(row: RowEntry) -> tuple[str, str | None, str]:

@@ -38,7 +38,8 @@ class PlanEntry(_Strict):
     """Which scenes of a dataset a run scores under a protocol.
 
     ``scenes_in_full`` is how many the card asks for; ``manifest_sha256`` names the split manifest that pinned the
-    scenes, if one did, and ``excluded`` the scenes that it passed over, with the reasons.
+    scenes, if one did. ``left_out`` counts the scenes of the dataset that were never drawn, by reason: those that the
+    reader's rules exclude, or that the manifest passed over.
     """
 
     protocol: str
@@ -52,7 +53,7 @@ class PlanEntry(_Strict):
     image_size: tuple[int, int]
     dataset_options: dict[str, str] = Field(default_factory=dict)
     manifest_sha256: str | None = None
-    excluded: dict[str, str] = Field(default_factory=dict)
+    left_out: dict[str, int] = Field(default_factory=dict)
 
     @property
     def partial(self) -> bool:

@@ -144,10 +144,16 @@ def test_a_manifest_decides_the_scenes_and_stands_in_the_header() -> None:
     assert plan.scenes["tiny-geom", "tiny"] == ("f", "a")
     entry = plan.header("x").plan[0]
     assert entry.manifest_sha256 == manifest_of(dataset, ("f", "a")).sha256
-    assert entry.excluded == {"z": "too short"}
+    assert entry.left_out == {"too short": 1}
     assert entry.partial
     with pytest.raises(UnknownNameError, match="unknown scene of tiny 'b'"):
         plan_of(dataset, manifests={"tiny": manifest_of(dataset, ("f", "a"))}, scenes=("b",))
+
+
+def test_scenes_that_a_readers_rules_exclude_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {"x": "a hand", "y": "bad", "z": "a hand"}
+    monkeypatch.setattr(TinyDataset, "excluded", lambda self: reasons, raising=False)
+    assert plan_of().header("x").plan[0].left_out == {"a hand": 2, "bad": 1}
 
 
 def test_a_manifest_of_other_clips_is_refused() -> None:
