@@ -1,0 +1,55 @@
+"""A network's folder: ``config.json`` beside its weights, as diffusers lays it out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors.torch import save_file
+from torch import nn
+
+from gen3r_bench.errors import InputError
+
+CONFIG_FILE: Final = "config.json"
+WEIGHTS_FILE: Final = "diffusion_pytorch_model.safetensors"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a ``config.json``, without the keys that begin with ``_``.
+
+    Raises:
+        InputError: where it is missing or is not a JSON object.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing", expected="the config.json that belongs to the weights")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error})", expected="a JSON object") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}", expected="a JSON object")
+    return {key: value for key, value in content.items() if not key.startswith("_")}
+
+
+def require_ratios(given: dict[str, Any], path: Path, names: tuple[str, str]) -> None:
+    """Take the compression ratios of time and space out of ``given``; they must be 4 and 8 where they are said."""
+    for name, ratio in zip(names, (4, 8), strict=True):
+        said = given.pop(name, ratio)
+        if said != ratio:
+            raise InputError(f"{path}: {name} {said}", expected=str(ratio))
+
+
+def refuse_unknown(given: Mapping[str, Any], path: Path) -> None:
+    """Raise InputError where a configuration still holds keys that nothing has read."""
+    if given:
+        raise InputError(f"{path}: unknown keys {', '.join(sorted(given))}", expected="the keys of this network")
+
+
+def save_folder(module: nn.Module, config: Mapping[str, Any], folder: Path) -> None:
+    """Write ``config.json`` and ``diffusion_pytorch_model.safetensors`` of a module."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tensors = {key: tensor.detach().contiguous().cpu() for key, tensor in module.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
