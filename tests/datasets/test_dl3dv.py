@@ -47,10 +47,19 @@ def quarter(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def spoilable(quarter: Path, tmp_path: Path) -> Path:
-    """A copy of the scene's folder below a root of its own."""
-    shutil.copytree(quarter / "1K" / FOX, tmp_path / "1K" / FOX)
-    return tmp_path / "1K" / FOX
+def spoilable(tmp_path: Path) -> Path:
+    """The folder of a made-up scene with fox's frame numbers, below a root of its own; needs no data."""
+    folder = tmp_path / "1K" / FOX
+    (folder / "images_4").mkdir(parents=True)
+    numbers = (1, 2, 3, 4, 6, 7, 8, 9, 12, 14, 18, 19, 21, 22, 25, 26, 27, 29, 30, 31, 33, 34, 35, 39)
+    scene = tiny_scene("fox", frames=24, size=(96, 54))
+    frames = []
+    for number, rgb, pose in zip(numbers, scene.rgb, scene.cameras.world_from_cam, strict=True):
+        Image.fromarray(rgb).save(folder / "images_4" / f"{number:04d}.jpg")
+        frames.append({"file_path": f"images/{number:04d}.jpg", "transform_matrix": (pose @ FLIP).tolist()})
+    lens = {"fl_x": 275.0, "fl_y": 274.0, "cx": 109.0, "cy": 193.0, "w": 216.0, "h": 384.0, "k1": 0.06, "k2": -0.08}
+    (folder / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+    return folder
 
 
 def flipped(scene: Scene) -> Scene:
@@ -118,8 +127,6 @@ def test_order_is_by_number(spoilable: Path) -> None:
     after = dataset.load(FOX, ClipProfile(24, (32, 32)))
     assert np.array_equal(before.rgb, after.rgb)
     assert np.array_equal(before.cameras.world_from_cam, after.cameras.world_from_cam)
-    for i, frame in enumerate(json.loads((spoilable / "transforms.json").read_text())["frames"]):
-        frame["file_path"] = f"images/frame_{24 - i}.jpg"  # no padding: 10 must come after 9
     names = [f"frame_{i}.jpg" for i in range(8, 13)]
     pose = np.eye(4).tolist()
     (spoilable / "transforms.json").write_text(
@@ -133,15 +140,16 @@ def test_order_is_by_number(spoilable: Path) -> None:
     assert [frame.name for frame in read_transforms(spoilable / "transforms.json", axes="opengl")] == names
 
 
-def test_remarks_tell_pictures_lens_and_jumps(quarter: Path) -> None:
+def test_remarks_tell_pictures_lens_and_jumps(spoilable: Path) -> None:
+    root = spoilable.parents[1]
     profile = ClipProfile(24, (32, 32))
-    remarks = opened(Dl3dvDataset, quarter).remarks(FOX, profile)
+    remarks = opened(Dl3dvDataset, root).remarks(FOX, profile)
     assert remarks == (
         "pictures from images_4",
         "lens distortion ignored",
         "9 jumps in the numbers of registered frames, first from 0004.jpg to 0006.jpg",
     )
-    straight = opened(Dl3dvDataset, quarter, undistort="yes").remarks(FOX, ClipProfile(3, (32, 32)))
+    straight = opened(Dl3dvDataset, root, undistort="yes").remarks(FOX, ClipProfile(3, (32, 32)))
     assert straight == ("pictures from images_4", "lens distortion taken out")
 
 
@@ -149,8 +157,8 @@ def test_resolutions(spoilable: Path) -> None:
     root = spoilable.parents[1]
     (spoilable / "images_8").mkdir()
     for path in (spoilable / "images_4").iterdir():
-        Image.new("RGB", (135, 240)).save(spoilable / "images_8" / path.name)
-    profile = ClipProfile(1, (135, 135))
+        Image.new("RGB", (27, 48)).save(spoilable / "images_8" / path.name)
+    profile = ClipProfile(1, (27, 27))
     k = {
         name: opened(Dl3dvDataset, root, resolution=name).load(FOX, profile)
         for name in ("auto", "images_4", "images_8")
