@@ -82,11 +82,21 @@ def datasets(json_: Annotated[bool, typer.Option("--json", help="Print JSON inst
     from gen3r_bench import registry
 
     found = registry.datasets()
-    rows = [
-        {**dataclasses.asdict(found.load(name).info), "source": found.entry(name).distribution}
-        for name in found.names()
-    ]
-    _show(rows, ["name", "title", "has_depth", "scale", "needs_root", "source", "summary"], json_)
+    rows = []
+    for name in found.names():
+        reader = found.load(name)
+        rows.append(
+            {
+                **dataclasses.asdict(reader.info),
+                "source": found.entry(name).distribution,
+                "options": [dataclasses.asdict(option) for option in reader.options],
+                "summary_and_options": " ".join(
+                    [reader.info.summary, *(f"[{option.name}={option.default}]" for option in reader.options)]
+                ),
+            }
+        )
+    columns = ["name", "title", "has_depth", "scale", "needs_root", "source", "summary_and_options"]
+    _show(rows, columns, json_, "In brackets: --dataset-option NAME=VALUE, with its default (explained in --json).")
 
 
 @app.command()
