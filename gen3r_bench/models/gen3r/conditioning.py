@@ -1,0 +1,127 @@
+"""What Gen3R's transformer is told of a clip: latents of the visible frames, masks, and rays of the cameras.
+
+Every tensor here covers both halves of the joint latent: appearance on the left, geometry on the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gen3r_bench.errors import InputError
+from gen3r_bench.models.wan.vae import Tiling, WanVae
+from gen3r_bench.scene import Cameras
+
+TEMPORAL_RATIO: Final = 4
+"""Frames that one latent frame stands for; the first latent frame stands for the first frame alone."""
+SPATIAL_RATIO: Final = 8
+"""Pixels of a latent's side."""
+RAY_CHANNELS: Final = 6
+
+
+def fold_time(x: Tensor) -> Tensor:
+    """[B, C, 1 + 4 k, H, W] as [B, 4 C, 1 + k, H, W]: the first frame four times, then each four frames as channels.
+
+    Channel 4 c + j of latent frame i is channel c of frame 4 i + j - 3 (frame 0 where that is negative).
+
+    Raises:
+        InputError: where the number of frames is not 1 + 4 k.
+    """
+    frames = x.shape[2]
+    if frames % TEMPORAL_RATIO != 1:
+        raise InputError(f"{frames} frames", expected="1 + 4 k frames, such as 13 or 49")
+    first = x[:, :, :1].expand(-1, -1, TEMPORAL_RATIO - 1, -1, -1)
+    groups = torch.cat([first, x], dim=2).unflatten(2, (-1, TEMPORAL_RATIO))
+    return groups.transpose(2, 3).flatten(1, 2)
+
+
+def visible_clip(rgb: NDArray[np.uint8], frame_indices: Sequence[int], num_frames: int) -> Tensor:
+    """[1, 3, F, H, W] float32 in [-1, 1]: the visible frames at their places, black (-1) everywhere else.
+
+    Black is what Gen3R was trained with; the image-to-video Wan fills with mid-grey (0).
+
+    Args:
+        rgb: [n, H, W, 3] uint8.
+        frame_indices: n places.
+        num_frames: F.
+    """
+    clip = torch.full((num_frames, *rgb.shape[1:]), -1.0)
+    clip[list(frame_indices)] = torch.from_numpy(np.array(rgb)).float() / 255 * 2 - 1
+    return clip.permute(3, 0, 1, 2)[None].contiguous()
+
+
+def visibility_mask(frame_indices: Sequence[int], num_frames: int, latent_size: tuple[int, int]) -> Tensor:
+    """[1, 4, f, h, 2 w]: 1 where a frame is visible, on the left half only: no geometry is ever given.
+
+    Args:
+        frame_indices: visible frames.
+        num_frames: F.
+        latent_size: (h, w) of one half.
+    """
+    height, width = latent_size
+    mask = torch.zeros(1, 1, num_frames, height, 2 * width)
+    mask[:, :, list(frame_indices), :, :width] = 1
+    return fold_time(mask)
+
+
+def encode_condition(
+    vae: WanVae, clip: Tensor, mask: Tensor, *, generator: torch.Generator | None, tiling: Tiling | None = None
+) -> Tensor:
+    """[1, c + 4, f, h, 2 w]: latents of the visible clip and zeros beside them, then the mask.
+
+    The latents are one draw from the VAE's posterior, as in training; the mean would be a condition that the network
+    has not seen. The geometry half is zero, as in the paper's supplement (6.1) and the released inference pipeline.
+    The released *training* code instead runs VGGT and the adapter on the black-filled clip, so that its networks saw
+    other numbers there (and with every frame visible, the answer); the published results come from the pipeline.
+
+    Args:
+        vae: the Wan VAE.
+        clip: from ``visible_clip``, at any device and dtype that ``vae`` takes.
+        mask: from ``visibility_mask``.
+        generator: of the draw; its noise is made on the generator's device.
+        tiling: of the VAE.
+    """
+    appearance = vae.encode(clip, tiling=tiling).sample(generator)
+    both = torch.cat([appearance, torch.zeros_like(appearance)], dim=-1)
+    return torch.cat([both, mask.to(both)], dim=1)
+
+
+def plucker_rays(cameras: Cameras) -> Tensor:
+    """[F, 6, H, W] float32 rays through the pixel centres (+0.5): moment ``o x d``, then unit direction ``d``.
+
+    In the first camera's world; origins keep the unit of the poses (Gen3R was trained on each dataset's own scale).
+    """
+    rebased = cameras.rebased()
+    height, width = cameras.image_size
+    column, row = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    pixels = np.stack([column, row, np.ones_like(row)], axis=-1)
+    rays = np.empty((len(cameras), RAY_CHANNELS, height, width), dtype=np.float32)
+    for frame, (pose, intrinsics) in enumerate(zip(rebased.world_from_cam, rebased.intrinsics, strict=True)):
+        direction = pixels @ (pose[:3, :3] @ np.linalg.inv(intrinsics)).T
+        direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+        rays[frame, :3] = np.cross(pose[:3, 3], direction).transpose(2, 0, 1)
+        rays[frame, 3:] = direction.transpose(2, 0, 1)
+    return torch.from_numpy(rays)
+
+
+def camera_condition(cameras: Cameras | None, num_frames: int, image_size: tuple[int, int]) -> Tensor:
+    """[1, 24, f, H, 2 W] folded rays, the same for both halves; all zero for "no cameras".
+
+    Raises:
+        InputError: where the cameras are of another number of frames or another size.
+    """
+    if cameras is None:
+        rays = torch.zeros(num_frames, RAY_CHANNELS, *image_size)
+    elif (len(cameras), cameras.image_size) != (num_frames, tuple(image_size)):
+        raise InputError(
+            f"cameras of {len(cameras)} frames at {cameras.image_size}", expected=f"{num_frames} at {image_size}"
+        )
+    else:
+        rays = plucker_rays(cameras)
+    folded = fold_time(rays.transpose(0, 1)[None])
+    return torch.cat([folded, folded], dim=-1)

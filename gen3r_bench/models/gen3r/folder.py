@@ -1,0 +1,266 @@
+"""The official checkpoint folder: one subfolder a network, each with its ``config.json`` and weights.
+
+Opening it reads configurations and the headers of the weights only, and refuses a folder that does not fit, naming
+everything that differs in one error. The networks are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from gen3r_bench.errors import InputError
+from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weight_files
+from gen3r_bench.models.folder import CONFIG_FILE, read_config
+from gen3r_bench.models.gen3r.config import Gen3rConfig
+from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
+from gen3r_bench.models.vggt import Vggt, VggtConfig
+from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
+from gen3r_bench.models.wan.text import TextConfig, TextEncoder, Tokenizer, load_tokenizer
+from gen3r_bench.models.wan.transformer import DitConfig, JointDit
+from gen3r_bench.models.wan.vae import WanVae, WanVaeConfig
+
+if TYPE_CHECKING:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+SCHEDULER_FILE: Final = "scheduler/scheduler_config.json"
+_SCHEDULER: Final = "FlowMatchEulerDiscreteScheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One network of the folder.
+
+    Attributes:
+        name: of its field in ``Gen3rConfig``.
+        subfolder: where it lies.
+        title: what an error calls it.
+        build: the network of a configuration, on the current default device.
+        keys: the module whose state dict has the official names, less the prefix.
+        prefix: that some official files put before every name.
+        ignore: patterns of names that the files may hold and the network does not use.
+    """
+
+    name: str
+    subfolder: str
+    title: str
+    build: Callable[[Gen3rConfig], nn.Module]
+    keys: Callable[[nn.Module], nn.Module]
+    prefix: str
+    ignore: Callable[[Gen3rConfig], tuple[str, ...]]
+
+
+def _itself(module: nn.Module) -> nn.Module:
+    return module
+
+
+def _below_model(module: nn.Module) -> nn.Module:
+    below: nn.Module = module.get_submodule("model")
+    return below
+
+
+def _clip_keys(config: Gen3rConfig) -> tuple[str, ...]:
+    unused = config.image.unused_keys()
+    return (*unused, *(f"model.{pattern}" for pattern in unused))
+
+
+PARTS: Final[Mapping[str, Part]] = {
+    part.name: part
+    for part in (
+        Part("transformer", "transformer", "transformer", lambda c: JointDit(c.transformer), _itself, "", lambda _: ()),
+        # a trainer's export holds the latent statistics, which the configuration has
+        Part("vae", "wan_vae", "Wan VAE", lambda c: WanVae(c.vae), _below_model, "model.", lambda _: ("mean", "std")),
+        Part(
+            "adapter",
+            "geo_adapter",
+            "geometry adapter",
+            lambda c: GeometryAdapter(c.adapter),
+            _below_model,
+            "model.",
+            lambda _: ("mean", "std"),
+        ),
+        Part("vggt", "vggt", "VGGT", lambda c: Vggt(c.vggt), _itself, "", lambda _: ("track_head.*",)),
+        Part("text", "text_encoder", "text encoder", lambda c: TextEncoder(c.text), _itself, "", lambda _: ()),
+        Part(
+            "image",
+            "clip_image_encoder",
+            "image encoder",
+            lambda c: ImageEncoder(c.image),
+            _itself,
+            "model.",
+            _clip_keys,
+        ),
+    )
+}
+
+
+def vggt_config(path: Path) -> VggtConfig:
+    """Sizes of VGGT in a ``config.json``: the official names, or the fields of ``VggtConfig`` for any other size.
+
+    A file that names nothing means the official size: the class that wrote the official one has defaults.
+
+    Raises:
+        InputError: where it is missing, or asks for another network.
+    """
+    given = read_config(path)
+    fields = {field.name for field in dataclasses.fields(VggtConfig)}
+    if given.keys() <= fields:
+        return VggtConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+    official = {"img_size": 518, "patch_size": 14, "embed_dim": 1024}
+    # switches of the public class; the tracker's weights are passed over, the other three heads are needed
+    switches = {"enable_camera": True, "enable_point": True, "enable_depth": True}
+    for name, value in {**official, **switches}.items():
+        if given.pop(name, value) != value:
+            raise InputError(f"{path}: another {name} than {value}", expected="the sizes of facebook/VGGT-1B")
+    given.pop("enable_track", None)
+    if given:
+        raise InputError(f"{path}: unknown keys {', '.join(sorted(given))}", expected="the config.json of VGGT")
+    return VggtConfig.official()
+
+
+class Gen3rFolder:
+    """A checkpoint folder whose every part is known to fit.
+
+    Args:
+        path: the folder that holds ``transformer/``, ``wan_vae/``, ``geo_adapter/``, ``vggt/``, ``text_encoder/``,
+            ``clip_image_encoder/``, ``tokenizer/`` and ``scheduler/``.
+
+    Raises:
+        InputError: naming every part that is missing, incomplete, of other shapes, or of another model.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir():
+            raise InputError(f"{path} does not exist", expected="the checkpoint folder of Gen3R")
+        self.path = path
+        wanted = [*(f"{part.subfolder}/" for part in PARTS.values()), "tokenizer/", SCHEDULER_FILE]
+        missing = [name for name in wanted if not (path / name).exists()]
+        if missing:
+            raise InputError(
+                f"{path} lacks {', '.join(missing)}", expected="the checkpoint folder of Gen3R with all its parts"
+            )
+        self.config = self._read_config()
+        self.scheduler_config = self._read_scheduler()
+        self._check_headers()
+
+    def _read_config(self) -> Gen3rConfig:
+        def content(part: str) -> dict[str, Any]:
+            return read_config(self.path / PARTS[part].subfolder / CONFIG_FILE)
+
+        def image() -> ImageConfig:
+            # the released loader never reads a configuration here, so the official folder may have none
+            path = self.path / PARTS["image"].subfolder / CONFIG_FILE
+            return ImageConfig.from_json(read_config(path)) if path.is_file() else ImageConfig.official()
+
+        readers: dict[str, Callable[[], Any]] = {
+            "transformer": lambda: DitConfig.from_json(content("transformer")),
+            "vae": lambda: WanVaeConfig.from_json(self.path / "wan_vae" / CONFIG_FILE),
+            "adapter": lambda: GeometryAdapterConfig.from_json(self.path / "geo_adapter" / CONFIG_FILE),
+            "vggt": lambda: vggt_config(self.path / "vggt" / CONFIG_FILE),
+            "text": lambda: TextConfig.from_json(content("text")),
+            "image": image,
+        }
+        return Gen3rConfig(**self._every(readers))
+
+    def _read_scheduler(self) -> dict[str, Any]:
+        path = self.path / SCHEDULER_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON ({error})", expected="a JSON object") from error
+        name = content.get("_class_name", _SCHEDULER)
+        if name != _SCHEDULER or content.get("use_dynamic_shifting"):
+            dynamic = " with use_dynamic_shifting" if content.get("use_dynamic_shifting") else ""
+            raise InputError(f"{path}: {name}{dynamic}", expected=f"{_SCHEDULER} with a fixed shift")
+        return {key: value for key, value in content.items() if not key.startswith("_")}
+
+    def _check_headers(self) -> None:
+        def check(part: Part) -> None:
+            tensors = header_tensors(self.path / part.subfolder)
+            if tensors is not None:
+                self._fill(part, tensors, None)
+
+        self._every({part.name: lambda part=part: check(part) for part in PARTS.values()})  # type: ignore[misc]
+
+    def _every(self, tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """Results of the tasks, or one error that says what is wrong with each."""
+        results, faults = {}, []
+        for name, task in tasks.items():
+            try:
+                results[name] = task()
+            except InputError as error:
+                faults.append(error)
+        if len(faults) == 1:
+            raise faults[0]
+        if faults:
+            raise InputError(
+                f"{len(faults)} parts of {self.path} do not fit: " + "; ".join(fault.given for fault in faults),
+                expected="the checkpoint folder of Gen3R",
+            )
+        return results
+
+    def _fill(self, part: Part, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> nn.Module:
+        with torch.device("meta"):
+            module = part.build(self.config)
+        load_exactly(
+            part.keys(module),
+            tensors,
+            what=f"{part.title} in {self.path / part.subfolder}",
+            ignore=part.ignore(self.config),
+            strip_prefix=part.prefix,
+            dtype=dtype,
+        )
+        return module
+
+    def load(self, name: str, *, dtype: torch.dtype | None = None) -> nn.Module:
+        """A network of ``PARTS`` with its weights, on the CPU, in evaluation mode, frozen.
+
+        Of VGGT the heads alone are kept: generating a clip never encodes images with it, and the aggregator is nine
+        tenths of its weights.
+
+        Args:
+            name: of ``PARTS``.
+            dtype: of the weights; None keeps what the files have.
+        """
+        part = PARTS[name]
+        module = self._fill(part, read_safetensors(self.path / part.subfolder), dtype)
+        if name == "vggt":
+            del module.aggregator
+        return module.eval().requires_grad_(False)
+
+    def tokenizer(self) -> Tokenizer:
+        """The text encoder's tokenizer."""
+        return load_tokenizer(self.path / "tokenizer")
+
+    def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
+        """A fresh scheduler as the folder configures it."""
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        return FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)
+
+
+def header_tensors(folder: Path) -> dict[str, Tensor] | None:
+    """Names and shapes of a folder's weights as tensors without memory; None where a format has no header to read.
+
+    Raises:
+        InputError: where there are no weights, a shard is missing, or a header is damaged.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        if file.suffix != ".safetensors":
+            return None
+        try:
+            with safe_open(file, framework="pt") as content:
+                for key in content.keys():  # noqa: SIM118  # not a dict
+                    tensors[key] = torch.empty(content.get_slice(key).get_shape(), device="meta")
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{file} cannot be read ({error})", expected="a whole safetensors file") from error
+    return tensors
