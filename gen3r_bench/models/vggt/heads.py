@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, layer_norm, relu, silu
+from torch.nn.functional import interpolate, relu, silu
 
 from gen3r_bench.models.vggt.blocks import Block, Mlp
 from gen3r_bench.models.vggt.config import VggtConfig
@@ -42,6 +42,7 @@ class CameraHead(nn.Module):
         )
         self.token_norm = nn.LayerNorm(width)
         self.trunk_norm = nn.LayerNorm(width)
+        self.unlearned_norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.empty_pose_tokens = nn.Parameter(torch.zeros(1, 1, POSE_WIDTH))
         self.embed_pose = nn.Linear(POSE_WIDTH, width)
         self.poseLN_modulation = Modulation(width)
@@ -52,7 +53,7 @@ class CameraHead(nn.Module):
     def forward(self, camera_tokens: Tensor) -> Tensor:
         """Pose encoding [B, F, 9] after every refinement, [iterations, B, F, 9], from tokens [B, F, 2C]."""
         tokens = self.token_norm(camera_tokens)
-        plain = layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+        plain = self.unlearned_norm(tokens)
         answer: Tensor | None = None
         answers = []
         for _ in range(self.iterations):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -81,9 +82,8 @@ class Vggt(nn.Module):
             raise InputError(
                 f"images of {height} x {width} pixels", expected=f"multiples of {patch}", fix="resize them to 560 x 560"
             )
-        on_cuda = images.device.type == "cuda"
-        lowered = on_cuda if bfloat16 is None else bfloat16
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=lowered):
+        lowered = images.device.type == "cuda" if bfloat16 is None else bfloat16
+        with _autocast(images.device, enabled=lowered):
             layers = self.aggregator(images)
         return VggtTokens(layers, self.config.patch_start, (height // patch, width // patch))
 
@@ -109,7 +109,7 @@ class Vggt(nn.Module):
         """
         self._check(tokens, image_size, frames_at_once)
         dtype = self.camera_head.token_norm.weight.dtype
-        with torch.autocast(tokens.layers[0].device.type, enabled=False):
+        with _autocast(tokens.layers[0].device, enabled=False):
             pose_encoding = self.camera_head(tokens.layers[-1][:, :, 0].to(dtype))[-1]
             depth, depth_confidence = self._dense(self.depth_head, tokens, frames_at_once, dtype)
             xyz = xyz_confidence = None
@@ -152,3 +152,10 @@ class Vggt(nn.Module):
             whole.reshape(batch, frames, *whole.shape[1:]),
             confidence.reshape(batch, frames, *confidence.shape[1:]),
         )
+
+
+def _autocast(device: torch.device, *, enabled: bool) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16, or as the weights are stored, whatever the caller's context says."""
+    if device.type == "meta" and not enabled:  # has no autocast to switch off
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
