@@ -193,7 +193,7 @@ def test_table_4_joins_appearance_and_geometry(make_run, metrics) -> None:
     table = comparison_table(4, [make_run(outcome, cards=(GEOM_1VIEW, APPEARANCE_1VIEW), rows=(GEN3R,))], metrics)
     assert [column.title for column in table.column_groups[-1].columns] == ["PSNR", "SSIM", "LPIPS", "CD"]
     assert [cell.text for cell in shown(table, "gen3r@reference")] == ["20.12", MISSING, MISSING, "2.0000"]
-    assert "PSNR of a frame is capped at 100 dB, since identical frames give infinity." in table.notes
+    assert "PSNR of a frame is capped at 60 dB, since identical frames give infinity." in table.notes
 
 
 def test_table_9_prints_psnr_with_four_decimals(make_run, metrics) -> None:

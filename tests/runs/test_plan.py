@@ -94,7 +94,7 @@ def test_a_key_depends_on_everything_that_decides_the_numbers() -> None:
     changed = [
         (tiny_card("other"), *base[1:]),
         (tiny_card(version=2), *base[1:]),
-        (tiny_card(psnr_cap_db=60), *base[1:]),
+        (tiny_card(psnr_cap_db=50), *base[1:]),
         *[(*base[:i], "x" if i < 5 else (43 if i == 5 else "released"), *base[i + 1 :]) for i in range(1, 7)],
     ]
     keys = {record_key(*arguments) for arguments in [base, *changed]}
