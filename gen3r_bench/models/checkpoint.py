@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import warnings
@@ -74,6 +75,21 @@ def _shards(index: Path) -> list[Path]:
             fix="download them again",
         )
     return files
+
+
+def weights_sha256(path: Path) -> str:
+    """Hash, in hex, of the weights at ``path``: a single file's own SHA-256; of several, that of their list of hashes.
+
+    Raises:
+        InputError: as ``weight_files``.
+    """
+    lines = []
+    for file in weight_files(path):
+        with file.open("rb") as opened:
+            lines.append((hashlib.file_digest(opened, "sha256").hexdigest(), file.name))
+    if len(lines) == 1:
+        return lines[0][0]
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in lines).encode()).hexdigest()
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

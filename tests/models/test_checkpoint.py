@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weight_files
+from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weight_files, weights_sha256
 
 
 def two_layers() -> nn.Module:
@@ -70,6 +71,19 @@ def test_safetensors_go_before_torch_files(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
     torch.save({"b": torch.zeros(1)}, tmp_path / "w.bin")
     assert [file.name for file in weight_files(tmp_path)] == ["w.safetensors"]
+
+
+def test_hash_of_weights(tmp_path: Path) -> None:
+    tensors = tensors_of(two_layers())
+    save_file(tensors, tmp_path / "w.safetensors")
+    single = weights_sha256(tmp_path)
+    assert single == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    (tmp_path / "w.safetensors").unlink()
+    index = write_shards(tmp_path, tensors)
+    sharded = weights_sha256(index)
+    assert sharded == weights_sha256(tmp_path) != single
+    save_file({}, tmp_path / "part-0-of-2.safetensors")
+    assert weights_sha256(index) != sharded
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""VGGT: a reconstruction network, the geometry reference of Tables 2, 3 and 8."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gen3r_bench.errors import InputError
+from gen3r_bench.method import Contract, Method
+from gen3r_bench.scene import Conditioning, Prediction
+
+if TYPE_CHECKING:
+    from gen3r_bench.models.vggt import Vggt
+
+INPUT_SIZES: Final = (560, 518)
+"""Sides in pixels of the network's square input: Gen3R's first, then the one that VGGT was trained at."""
+WEIGHTS_FILE: Final = Path("vggt", "model.safetensors")
+HUB_ID: Final = "facebook/VGGT-1B"
+WEIGHTS_SIZE: Final = "5.0 GB"
+
+
+class VggtMethod(Method):
+    """Depth and cameras of the views that it is shown; it generates none, and so returns no frames.
+
+    A checkpoint is ``official`` or a path, with ``+518`` behind it for VGGT's own input size instead of Gen3R's 560
+    (the paper names none for this row): ``official+518``, ``path/to/model.safetensors+518``.
+
+    Points are left to the suite, which unprojects the depth through the cameras as it does for every method, at pixel
+    centres (+0.5): the principal point that VGGT assumes, half the width and height, is the image's centre in that
+    convention. The released unprojection takes the same principal point on the integer grid, which turns every ray by
+    half a pixel (0.06° at a focal length of 480 px). The paper and VGGT's authors both prefer unprojected depth to the
+    network's point head, which does not run here.
+    """
+
+    contract: ClassVar[Contract] = Contract(
+        method_id="vggt",
+        title="VGGT",
+        summary="Feed-forward depth and cameras of the given views; generates nothing.",
+        settings=("1view", "2view", "allview"),
+        returns=("depth", "cameras"),
+        checkpoints=("official", "official+518"),
+        native_size=(518, 518),
+        licence="CC BY-NC 4.0 (facebook/VGGT-1B)",
+        training_sets=("co3dv2", "dl3dv", "wildrgbd"),
+        reference="Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025 (arXiv 2503.11651)",
+    )
+
+    def __init__(self, network: Vggt, *, input_size: int, device: str, sha256: str | None = None) -> None:
+        self._network = network.to(device).eval().requires_grad_(False)
+        self._input_size = input_size
+        self._device = device
+        self._sha256 = sha256
+
+    @classmethod
+    def load(cls, checkpoint: str | None, *, device: str) -> Self:
+        path, input_size = _place_and_size(checkpoint or cls.contract.checkpoints[0])
+        if not path.exists():
+            raise InputError(
+                f"no weights of VGGT at {path}",
+                expected=f"model.safetensors of {HUB_ID} ({WEIGHTS_SIZE}), or a path as in vggt@PATH",
+                fix=f"hf download {HUB_ID} model.safetensors --local-dir {weights_folder() / WEIGHTS_FILE.parent}",
+            )
+        try:
+            import torch
+        except ModuleNotFoundError as error:
+            raise InputError("torch is not installed", expected="torch, for vggt", fix="pip install torch") from error
+        from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weights_sha256
+        from gen3r_bench.models.vggt import Vggt, VggtConfig
+
+        with torch.device("meta"):
+            network = Vggt(VggtConfig.official())
+        load_exactly(
+            network,
+            read_safetensors(path),
+            what=f"VGGT from {path}",
+            ignore=("track_head.*",),
+            dtype=torch.float32,
+        )
+        return cls(network, input_size=input_size, device=device, sha256=weights_sha256(path))
+
+    @property
+    def checkpoint_sha256(self) -> str | None:
+        return self._sha256
+
+    def predict(self, conditioning: Conditioning) -> Prediction:
+        import torch
+
+        from gen3r_bench.models.vggt import cameras_from_pose_encoding
+
+        side, size = self._input_size, conditioning.image_size
+        if size[0] != size[1]:
+            raise InputError(f"frames of {size[0]} x {size[1]} pixels", expected="square frames, for vggt")
+        images = torch.from_numpy(_resized_frames(conditioning.rgb, side)).to(self._device)
+        with torch.inference_mode():
+            tokens = self._network.encode(images.permute(0, 3, 1, 2)[None].float() / 255)
+            output = self._network.decode(tokens, (side, side), points=False)
+        cameras = cameras_from_pose_encoding(output.pose_encoding[0], (side, side))
+        intrinsics = cameras.intrinsics.copy()
+        intrinsics[:, :2] *= size[0] / side  # pixel i covers [i, i + 1), so scaling has no offset
+        adaptations: tuple[str, ...] = ()
+        if side != size[0]:
+            adaptations = (
+                f"frames resized from {size[0]} to {side} pixels (bicubic); depth comes back by nearest neighbour",
+            )
+        return Prediction(
+            frame_indices=conditioning.frame_indices,
+            depth=_nearest(output.depth[0].cpu().numpy(), size[0]),
+            confidence=_nearest(output.depth_confidence[0].cpu().numpy(), size[0]),
+            world_from_cam=cameras.world_from_cam,
+            intrinsics=intrinsics,
+            adaptations=adaptations,
+        )
+
+
+def weights_folder() -> Path:
+    """Where official weights are looked for: ``$GEN3R_BENCH_WEIGHTS``, else ``~/.cache/gen3r-bench/weights``."""
+    own = os.environ.get("GEN3R_BENCH_WEIGHTS")
+    return Path(own) if own else Path("~/.cache/gen3r-bench/weights").expanduser()
+
+
+def _place_and_size(checkpoint: str) -> tuple[Path, int]:
+    """The file or folder, and the input size, that a checkpoint's name stands for."""
+    name, plus, size_text = checkpoint.rpartition("+")
+    if not plus or not size_text.isdecimal():
+        name, size_text = checkpoint, str(INPUT_SIZES[0])
+    if int(size_text) not in INPUT_SIZES:
+        raise InputError(
+            f"input size {size_text} of vggt@{checkpoint}",
+            expected=" or ".join(str(size) for size in sorted(INPUT_SIZES)),
+            fix=f"vggt@{name} or vggt@{name}+518",
+        )
+    path = weights_folder() / WEIGHTS_FILE if name == "official" else Path(name).expanduser()
+    return path, int(size_text)
+
+
+def _resized_frames(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A writable [n, side, side, 3] copy, by the bicubic filter of VGGT's own preprocessing."""
+    if rgb.shape[1] == side:
+        return rgb.copy()
+    return np.stack([np.asarray(Image.fromarray(f).resize((side, side), Image.Resampling.BICUBIC)) for f in rgb])
+
+
+def _nearest(maps: NDArray[Any], side: int) -> NDArray[Any]:
+    """[n, h, h] maps at [n, side, side]: each pixel's centre takes the value of the pixel that it falls in."""
+    place = ((np.arange(side) + 0.5) * (maps.shape[1] / side)).astype(np.intp)
+    return maps[:, place[:, None], place]
