@@ -196,7 +196,7 @@ def test_heads_read_one_special_token(model: Vggt) -> None:
     assert_same(model.decode(VggtTokens(tuple(others), 5, tokens.grid), (56, 56)), model.decode(tokens, (56, 56)))
 
 
-def test_camera_answer_ignores_the_last_rectifier_of_the_step_before(model: Vggt) -> None:
+def test_each_refinement_adds_to_the_one_before(model: Vggt) -> None:
     answers = model.camera_head(model.encode(formula_images(2, (56, 56))).layers[-1][:, :, 0])
     assert answers.shape == (4, 1, 2, 9)
     assert (answers[..., 7:] > 0).all()

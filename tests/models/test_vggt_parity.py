@@ -151,6 +151,19 @@ def test_tokens_and_heads(released: SimpleNamespace, case: str) -> None:
     assert max(found.values()) <= BOUND, found
 
 
+@pytest.mark.parametrize("bias", [0.25, -0.25])
+@torch.no_grad()
+def test_every_refinement_of_the_cameras(released: SimpleNamespace, bias: float) -> None:
+    """With a negative bias the rectifier answers 0, and the next refinement starts from below it on both sides."""
+    model = formula_vggt()
+    model.camera_head.pose_branch.fc2.bias[7:] = bias
+    tokens = model.encode(formula_images()).layers
+    ours = model.camera_head(tokens[-1][:, :, 0])
+    theirs = torch.stack(released_tiny(released, model.state_dict()).camera_head(list(tokens)))
+    assert relative(ours, theirs) <= BOUND
+    assert (theirs[..., 7:] == 0).all() == (bias < 0)
+
+
 def released_official(code: SimpleNamespace) -> nn.Module:
     linspace = torch.linspace
     # the released constructor reads numbers out of a tensor, which has none on the meta device
