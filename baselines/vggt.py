@@ -118,9 +118,10 @@ class VggtMethod(Method):
 
 
 def weights_folder() -> Path:
-    """Where official weights are looked for: ``$GEN3R_BENCH_WEIGHTS``, else ``~/.cache/gen3r-bench/weights``."""
-    own = os.environ.get("GEN3R_BENCH_WEIGHTS")
-    return Path(own) if own else Path("~/.cache/gen3r-bench/weights").expanduser()
+    """``$GEN3R_BENCH_WEIGHTS``, else ``$XDG_CACHE_HOME/gen3r-bench/weights``, else ``~/.cache/gen3r-bench/weights``."""
+    if own := os.environ.get("GEN3R_BENCH_WEIGHTS"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gen3r-bench" / "weights"
 
 
 def _place_and_size(checkpoint: str) -> tuple[Path, int]:
