@@ -1,0 +1,183 @@
+"""Table 3's Gen3R (VAE only): VGGT's tokens through the geometry adapter and back, then VGGT's heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from gen3r_bench.baselines.official_weights import OFFICIAL, gen3r_parts, sha256_of
+from gen3r_bench.errors import InputError
+from gen3r_bench.method import Contract, Method
+from gen3r_bench.scene import Conditioning, Prediction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from gen3r_bench.models.geometry_adapter import GeometryAdapter
+    from gen3r_bench.models.vggt import Vggt
+
+SIDE_UNIT = 56
+"""Pixels of 4 VGGT patches, and of 7 latent positions: a side is a multiple of it."""
+
+
+class Gen3rVaeOnly(Method):
+    """What reconstruction loses in the adapter's latents; nothing is generated.
+
+    Frames are resized to 560 on the short side (the long side to the nearest multiple of 56), and depth and intrinsics
+    back; networks of other sizes than the released ones have no known native size, and see the nearest multiples of 56.
+    A clip that is not 1 + 4 k frames is continued with its last frame. Both are recorded. The latent is drawn
+    from the posterior with the scene's seed, as the released ``infer_geo_adapter`` does; weights are float32, where the
+    released code runs in bfloat16 throughout (on CUDA, VGGT's aggregator here does too).
+    """
+
+    contract: ClassVar[Contract] = Contract(
+        method_id="gen3r-vae-only",
+        title="Gen3R (VAE only)",
+        summary="VGGT's tokens through Gen3R's geometry adapter and back, then VGGT's heads.",
+        settings=("allview",),
+        returns=("depth", "cameras"),
+        checkpoints=(OFFICIAL,),
+        native_frames=49,
+        native_size=(560, 560),
+        licence="adapter as Gen3R's model card says; VGGT-1B is non-commercial",
+        training_sets=(
+            "acid",
+            "co3dv2",
+            "dl3dv",
+            "kitti360",
+            "mvimgnet",
+            "realestate10k",
+            "tartanair",
+            "vkitti",
+            "waymo",
+            "wildrgbd",
+        ),
+        reference="Huang et al. 2026, arXiv 2601.04090",
+    )
+
+    def __init__(
+        self, vggt: Vggt, adapter: GeometryAdapter, *, short_side: int | None = None, sha256: str | None = None
+    ) -> None:
+        if short_side is not None and (short_side < SIDE_UNIT or short_side % SIDE_UNIT):
+            raise InputError(f"a short side of {short_side} px", expected=f"a multiple of {SIDE_UNIT}")
+        self.vggt = vggt
+        self.adapter = adapter
+        self.short_side = short_side
+        self._sha256 = sha256
+
+    @classmethod
+    def load(cls, checkpoint: str | None, *, device: str) -> Self:
+        """VGGT and the adapter from ``vggt/`` and ``geo_adapter/`` of Gen3R's checkpoint, or of a folder like it."""
+        parts = gen3r_parts(cls.contract.method_id, checkpoint, ("vggt", "geo_adapter"))
+
+        import torch
+
+        from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
+        from gen3r_bench.models.vggt import VggtConfig
+
+        adapter = GeometryAdapter.from_folder(parts[1], device=device, dtype=torch.float32)
+        vggt = _load_vggt(parts[0], device)
+        if vggt.config.token_width * 5 != adapter.config.token_channels:
+            raise InputError(
+                f"{parts[0]} has tokens of {vggt.config.token_width} channels, and {parts[1]} takes "
+                f"{adapter.config.token_channels}",
+                expected="five tokens' channels",
+            )
+        released = (VggtConfig.official(), GeometryAdapterConfig.official())
+        short_side = 560 if (vggt.config, adapter.config) == released else None
+        return cls(vggt, adapter, short_side=short_side, sha256=sha256_of(parts))
+
+    @property
+    def checkpoint_sha256(self) -> str | None:
+        return self._sha256
+
+    def predict(self, conditioning: Conditioning) -> Prediction:
+        import torch
+
+        from gen3r_bench.models.causal3d import FRAMES_PER_LATENT
+        from gen3r_bench.models.geometry_adapter import pack_tokens, unpack_tokens
+        from gen3r_bench.models.vggt import cameras_from_pose_encoding
+
+        frames, size = conditioning.num_frames, conditioning.image_size
+        work_size = working_size(size, self.short_side)
+        more = -(frames - 1) % FRAMES_PER_LATENT
+        adaptations = []
+        if work_size != size:
+            adaptations.append(
+                f"frames resized from {size[0]} x {size[1]} to {work_size[0]} x {work_size[1]}, depth and cameras back"
+            )
+        if more:
+            adaptations.append(f"last frame repeated {more} more times, for 1 + 4 k frames")
+        padded = np.pad(conditioning.rgb, [(0, more), (0, 0), (0, 0), (0, 0)], mode="edge")
+        weights = next(self.adapter.parameters())
+        with torch.inference_mode():
+            images = _resized(torch.from_numpy(padded).to(weights.device), work_size)
+            token_map = pack_tokens(self.vggt.encode(images[None])).to(weights.dtype)
+            generator = torch.Generator().manual_seed(conditioning.seed % 2**63)
+            latent = self.adapter.encode(token_map).sample(generator)
+            del token_map  # 3 GB of 49 frames
+            tokens = unpack_tokens(self.adapter.decode(latent), patch_start=self.vggt.config.patch_start)
+            output = self.vggt.decode(tokens, work_size, points=False)
+            depth, confidence = (
+                _nearest(part[0, :frames].float(), size) for part in (output.depth, output.depth_confidence)
+            )
+            cameras = cameras_from_pose_encoding(output.pose_encoding[0, :frames].float(), work_size)
+        intrinsics = cameras.intrinsics.copy()
+        intrinsics[:, 0] *= size[1] / work_size[1]
+        intrinsics[:, 1] *= size[0] / work_size[0]
+        return Prediction(
+            frame_indices=tuple(range(frames)),
+            depth=depth.cpu().numpy(),
+            confidence=confidence.cpu().numpy(),
+            world_from_cam=cameras.world_from_cam,
+            intrinsics=intrinsics,
+            adaptations=tuple(adaptations),
+        )
+
+
+def working_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
+    """(height, width) that the networks see: multiples of 56, the short one ``short_side``, or else each the nearest."""
+    scale = 1.0 if short_side is None else short_side / min(size)
+    least = short_side or SIDE_UNIT
+    height, width = (max(least, round(side * scale / SIDE_UNIT) * SIDE_UNIT) for side in size)
+    return height, width
+
+
+def _load_vggt(folder: Path, device: str) -> Vggt:
+    import torch
+
+    from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
+    from gen3r_bench.models.gen3r.folder import vggt_config
+    from gen3r_bench.models.vggt import Vggt
+
+    config = vggt_config(folder / "config.json")
+    with torch.device("meta"):
+        vggt = Vggt(config)
+    load_exactly(
+        vggt,
+        read_safetensors(folder),
+        what=f"VGGT in {folder}",
+        ignore=("track_head.*",),
+        dtype=torch.float32,
+    )
+    return vggt.to(device).eval()
+
+
+def _resized(rgb: Tensor, size: tuple[int, int]) -> Tensor:
+    """[F, H, W, 3] uint8 as [F, 3, *size] in [0, 1]."""
+    from torch.nn.functional import interpolate
+
+    images = rgb.permute(0, 3, 1, 2).float() / 255
+    if images.shape[2:] != size:
+        images = interpolate(images, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+    return images
+
+
+def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """[F, h, w] by nearest neighbour as [F, *size]: depth has edges, and a mean of two surfaces lies on neither."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(maps[:, None], size=size, mode="nearest-exact")[:, 0]

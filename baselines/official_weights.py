@@ -1,0 +1,93 @@
+"""Where official weights lie on this machine, and how to get those that do not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from gen3r_bench.errors import InputError
+
+GEN3R_HUB_ID: Final = "JaceyH919/Gen3R"
+OFFICIAL: Final = "official"
+_CONFIG: Final = "config.json"
+_SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
+
+
+def weights_root() -> Path:
+    """``$GEN3R_BENCH_WEIGHTS``, else ``$XDG_CACHE_HOME/gen3r-bench/weights``, else ``~/.cache/gen3r-bench/weights``."""
+    if own := os.environ.get("GEN3R_BENCH_WEIGHTS"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "gen3r-bench" / "weights"
+
+
+def gen3r_parts(method_id: str, checkpoint: str | None, names: tuple[str, ...]) -> tuple[Path, ...]:
+    """The folders of some networks of Gen3R's checkpoint, each with a ``config.json`` and weights.
+
+    Args:
+        method_id: who asks, for messages.
+        checkpoint: "official" (or None), or the path of a folder that holds the named ones. Where one name is wanted,
+            the path may also be that network's own folder, or a file of weights.
+        names: subfolders of the checkpoint, such as ``wan_vae``.
+
+    Raises:
+        InputError: naming the missing file and, for the official weights, the hub id and the command that fetches it.
+    """
+    if checkpoint in {None, OFFICIAL}:
+        root = weights_root() / "gen3r"
+        missing = _missing(root, names)
+        if missing is not None:
+            raise InputError(
+                f"{method_id}@{OFFICIAL} needs {missing}, and it is not there",
+                expected=f"{' and '.join(f'{name}/' for name in names)} of the Hugging Face model {GEN3R_HUB_ID}",
+                fix=download_command(root, names),
+            )
+        return tuple(root / name for name in names)
+    assert checkpoint is not None
+    root = Path(checkpoint).expanduser()
+    if len(names) == 1 and (root.is_file() or (root / _CONFIG).is_file()):
+        return (root,)
+    missing = _missing(root, names)
+    if missing is not None:
+        what = f"{missing} is missing" if root.is_dir() else "no such folder"
+        raise InputError(
+            f"checkpoint {checkpoint!r} for {method_id}: {what}",
+            expected=f"{OFFICIAL!r}, or a folder with {' and '.join(f'{name}/' for name in names)}",
+        )
+    return tuple(root / name for name in names)
+
+
+def download_command(root: Path, names: tuple[str, ...]) -> str:
+    """The shell command that fetches the named subfolders of Gen3R's checkpoint into ``root``."""
+    # one command a folder: repeated --include means different things to different versions of hf
+    return " && ".join(f'hf download {GEN3R_HUB_ID} --include "{name}/*" --local-dir {root}' for name in names)
+
+
+def _missing(root: Path, names: tuple[str, ...]) -> Path | None:
+    """The first file that is needed and not there."""
+    for name in names:
+        if not (root / name / _CONFIG).is_file():
+            return root / name / _CONFIG
+        if not any(weights_in(root / name)):
+            stem = "model" if name == "vggt" else "diffusion_pytorch_model"
+            return root / name / f"{stem}.safetensors"
+    return None
+
+
+def weights_in(path: Path) -> list[Path]:
+    """A file itself, or the files of weights in a folder, sorted."""
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """One hash of the weights at some paths: of the file if there is one, else of the list of all files' hashes."""
+    digests = []
+    for path in paths:
+        for file in weights_in(path):
+            with file.open("rb") as stream:
+                digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
