@@ -139,7 +139,7 @@ class Gen3rVaeOnly(Method):
 
 
 def working_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """(height, width) that the networks see: multiples of 56, the short one ``short_side``, or else each the nearest."""
+    """(height, width) that the networks see: multiples of 56; the short one ``short_side``, or each the nearest."""
     scale = 1.0 if short_side is None else short_side / min(size)
     least = short_side or SIDE_UNIT
     height, width = (max(least, round(side * scale / SIDE_UNIT) * SIDE_UNIT) for side in size)
