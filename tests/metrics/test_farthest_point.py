@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
@@ -109,6 +109,7 @@ def test_each_sample_is_nearer_than_the_one_before(seed: int, n: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=5014317)
 @settings(max_examples=30, deadline=None)
 def test_the_order_of_rows_matters_only_for_ties(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -116,7 +117,14 @@ def test_the_order_of_rows_matters_only_for_ties(seed: int) -> None:
     order = rng.permutation(200)
     once = farthest_point_indices(points, 100, start=int(order[0]))
     again = farthest_point_indices(points[order], 100, start=0)
-    assert np.array_equal(points[once], points[order][again])
+    again = order[again]
+    differ = np.flatnonzero(once != again)
+    if len(differ):
+        # two points exactly as far from what was chosen before: either is farthest, and the order of rows decides
+        chosen, rivals = points[once[: differ[0]]], points[[once[differ[0]], again[differ[0]]]]
+        offsets = rivals[:, None] - chosen
+        squared = offsets[..., 0] ** 2 + offsets[..., 1] ** 2 + offsets[..., 2] ** 2
+        assert squared.min(axis=1)[0] == squared.min(axis=1)[1]
 
 
 def test_fewer_samples_are_a_prefix(path: str) -> None:
