@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +19,8 @@ MAP: Final = 2 * THUMBNAIL
 _GAP: Final = 6
 _LINE: Final = 17
 _WIDTH: Final = COLUMNS * (THUMBNAIL + _GAP) + MAP + 3 * _GAP
-_TEXT_COLUMNS: Final = 168
+_TEXT_COLUMNS: Final = 200
+_DRAWABLE: Final = str.maketrans({"×": "x", "–": "-", "≤": "<=", "…": "..."})  # Pillow's own font lacks them
 
 _INK: Final = (30, 30, 34)
 _GREY: Final = (140, 140, 146)
@@ -45,7 +47,7 @@ def scene_panel(diagnosis: Diagnosis, scene: Scene | None) -> Image.Image:
     height = 2 * _GAP + _LINE * (1 + len(notes)) + (0 if scene is None else 2 * THUMBNAIL + 3 * _GAP)
     panel = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw, font = ImageDraw.Draw(panel), ImageFont.load_default(13)
-    draw.text((_GAP, _GAP), f"{diagnosis.dataset}  {diagnosis.scene_id}", _INK, font)
+    draw.text((_GAP, _GAP), f"{diagnosis.dataset}  {diagnosis.scene_id}".translate(_DRAWABLE), _INK, font)
     said = f"{diagnosis.level}, convention: {diagnosis.convention or 'cannot tell'}"
     draw.text((_WIDTH - _GAP, _GAP), said, _COLOURS[diagnosis.level], font, anchor="ra")
     for line, (level, text) in enumerate(notes, 1):
@@ -114,7 +116,7 @@ def path_from_above(scene: Scene, frames: Sequence[int]) -> Image.Image:
 
     if points is not None:
         draw.point(placed(points), (185, 185, 190))
-    draw.line(placed(centres), _GREY, 1)
+    draw.line(placed(centres), _INK, 2)
     for view, frame in zip(views, frames, strict=True):
         share = frame / max(scene.num_frames - 1, 1)
         draw.polygon(placed(view), outline=(int(30 + 190 * share), 50, int(220 - 180 * share)))
@@ -148,9 +150,7 @@ def _notes(diagnosis: Diagnosis) -> list[tuple[Level, str]]:
 
 
 def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, _TEXT_COLUMNS)
+    return textwrap.wrap(text.translate(_DRAWABLE), _TEXT_COLUMNS)
 
 
 def _depth_bounds(scene: Scene) -> tuple[float, float]:

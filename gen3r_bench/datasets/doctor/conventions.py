@@ -9,7 +9,7 @@ numbers, against five that every pair of frames checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,13 +146,19 @@ def epipolar_error(hypothesis: Hypothesis, pairs: Sequence[PairMatches]) -> floa
     return float(np.median(distances)) if len(distances) else float("nan")
 
 
-def depth_changes(cameras: Cameras, depth: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """[F, H, W] depth as it would be without one mistake, by the mistake's name."""
+def depth_changes(
+    cameras: Cameras, depth: NDArray[np.float32], frames: Sequence[int]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """[F, H, W] depth as it would be without one mistake, by the mistake's name; 0 outside ``frames``."""
     height, width = cameras.image_size
-    fx, fy, cx, cy = (cameras.intrinsics[:, a, b, None, None] for a, b in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    chosen = list(frames)
+    fx, fy, cx, cy = (cameras.intrinsics[chosen, a, b, None, None] for a, b in ((0, 0), (1, 1), (0, 2), (1, 2)))
     column, row = np.arange(width) + 0.5, (np.arange(height) + 0.5)[:, None]
     rays = np.sqrt(1 + ((column - cx) / fx) ** 2 + ((row - cy) / fy) ** 2).astype(np.float32)
-    return {"ray-depth": depth / rays, "depth-mm": depth / np.float32(1e3), "depth-km": depth * np.float32(1e3)}
+    for name, factor in (("ray-depth", 1 / rays), ("depth-mm", np.float32(1e-3)), ("depth-km", np.float32(1e3))):
+        out = np.zeros_like(depth)
+        out[chosen] = depth[chosen] * factor
+        yield name, out
 
 
 def depth_error(

@@ -76,8 +76,13 @@ class Errors:
         return sorted(alike, key=lambda name: (name in FAMILIES, name in FAMILIES[1:], good[name]))
 
     def refutes(self, name: str) -> bool:
-        """Whether the cameras as read pass this test and a mistake, undone, clearly would not."""
-        return self.as_read <= self.bound and not self.values.get(name, np.inf) < self.as_read / CLEARLY
+        """Whether the cameras as read pass this test and a mistake, undone, clearly would not.
+
+        Frames that would not even overlap count against it, unless its first camera was fitted: then its depth may be
+        off by the fit.
+        """
+        without = self.values.get(name, 0.0 if name in FAMILIES else np.inf)
+        return self.as_read <= self.bound and without >= self.as_read / CLEARLY
 
     def cannot_tell(self) -> list[str]:
         """Axes that would do as well as those read, which pass."""
@@ -127,7 +132,7 @@ def _depth_errors(scene: Scene, hypotheses: Sequence[Hypothesis]) -> dict[str, f
     frames = chosen_frames(scene.num_frames)
     pairs = list(itertools.pairwise(frames))
     errors = {h.name: depth_error(h, scene.depth, scene.valid, pairs) for h in hypotheses}
-    for name, depth in depth_changes(scene.cameras, scene.depth).items():
+    for name, depth in depth_changes(scene.cameras, scene.depth, frames):
         errors[name] = depth_error(hypotheses[0], depth, scene.valid, pairs)
     return errors
 
