@@ -84,10 +84,8 @@ def weights_in(path: Path) -> list[Path]:
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """One hash of the weights at some paths: of the file if there is one, else of the list of all files' hashes."""
-    digests = []
-    for path in paths:
-        for file in weights_in(path):
-            with file.open("rb") as stream:
-                digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    """One hash of the weights at some paths: that of the one path, else of the list of their hashes."""
+    from gen3r_bench.models.checkpoint import weights_sha256
+
+    digests = [weights_sha256(path) for path in paths]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gen3r_bench.baselines.official_weights import sha256_of, weights_root
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
@@ -63,13 +63,13 @@ class VggtMethod(Method):
             raise InputError(
                 f"no weights of VGGT at {path}",
                 expected=f"model.safetensors of {HUB_ID} ({WEIGHTS_SIZE}), or a path as in vggt@PATH",
-                fix=f"hf download {HUB_ID} model.safetensors --local-dir {weights_folder() / WEIGHTS_FILE.parent}",
+                fix=f"hf download {HUB_ID} model.safetensors --local-dir {weights_root() / WEIGHTS_FILE.parent}",
             )
         try:
             import torch
         except ModuleNotFoundError as error:
             raise InputError("torch is not installed", expected="torch, for vggt", fix="pip install torch") from error
-        from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weights_sha256
+        from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
         from gen3r_bench.models.vggt import Vggt, VggtConfig
 
         with torch.device("meta"):
@@ -81,7 +81,7 @@ class VggtMethod(Method):
             ignore=("track_head.*",),
             dtype=torch.float32,
         )
-        return cls(network, input_size=input_size, device=device, sha256=weights_sha256(path))
+        return cls(network, input_size=input_size, device=device, sha256=sha256_of([path]))
 
     @property
     def checkpoint_sha256(self) -> str | None:
@@ -117,13 +117,6 @@ class VggtMethod(Method):
         )
 
 
-def weights_folder() -> Path:
-    """``$GEN3R_BENCH_WEIGHTS``, else ``$XDG_CACHE_HOME/gen3r-bench/weights``, else ``~/.cache/gen3r-bench/weights``."""
-    if own := os.environ.get("GEN3R_BENCH_WEIGHTS"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gen3r-bench" / "weights"
-
-
 def _place_and_size(checkpoint: str) -> tuple[Path, int]:
     """The file or folder, and the input size, that a checkpoint's name stands for."""
     name, plus, size_text = checkpoint.rpartition("+")
@@ -135,7 +128,7 @@ def _place_and_size(checkpoint: str) -> tuple[Path, int]:
             expected=" or ".join(str(size) for size in sorted(INPUT_SIZES)),
             fix=f"vggt@{name} or vggt@{name}+518",
         )
-    path = weights_folder() / WEIGHTS_FILE if name == "official" else Path(name).expanduser()
+    path = weights_root() / WEIGHTS_FILE if name == "official" else Path(name).expanduser()
     return path, int(size_text)
 
 

@@ -170,11 +170,6 @@ def test_missing_weights_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_pat
         f"(5.0 GB), or a path as in vggt@PATH (fix: hf download facebook/VGGT-1B model.safetensors "
         f"--local-dir {tmp_path}/vggt)"
     )
-    monkeypatch.delenv("GEN3R_BENCH_WEIGHTS")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert vggt.weights_folder() == Path("/xdg/gen3r-bench/weights")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert vggt.weights_folder() == Path.home() / ".cache/gen3r-bench/weights"
 
 
 def test_other_input_sizes_are_refused() -> None:
