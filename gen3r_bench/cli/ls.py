@@ -70,7 +70,7 @@ def methods(json_: Annotated[bool, typer.Option("--json", help="Print JSON inste
                 "checkpoints": (),
             }
         )
-    columns = ["method_id", "kind", "settings", "cameras", "checkpoints", "source", "summary"]
+    columns = ["method_id", "kind", "settings", "checkpoints", "source", "summary"]
     _show(rows, columns, json_, "Diagnostic rows look at the ground truth: built in, not pluggable, never ranked.")
 
 
