@@ -124,3 +124,11 @@ def _save(folder: Path, stem: str, tensors: dict[str, Tensor], shards: int) -> N
         save_file(part, folder / file)
         weight_map |= dict.fromkeys(part, file)
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def summary(tensor: Tensor) -> list[float]:
+    """Mean, deviation, extremes and four values of a tensor: enough to notice any change of a formula."""
+    flat = tensor.double().flatten()
+    picks = [int(len(flat) * share) for share in (0.1, 0.37, 0.61, 0.93)]
+    numbers = [flat.mean(), flat.std(), flat.min(), flat.max(), *(flat[pick] for pick in picks)]
+    return [float(number) for number in numbers]

@@ -36,7 +36,8 @@ def fold_time(x: Tensor) -> Tensor:
     if frames % TEMPORAL_RATIO != 1:
         raise InputError(f"{frames} frames", expected="1 + 4 k frames, such as 13 or 49")
     first = x[:, :, :1].expand(-1, -1, TEMPORAL_RATIO - 1, -1, -1)
-    groups = torch.cat([first, x], dim=2).unflatten(2, (-1, TEMPORAL_RATIO))
+    batch, channels, _, height, width = x.shape
+    groups = torch.cat([first, x], dim=2).view(batch, channels, -1, TEMPORAL_RATIO, height, width)
     return groups.transpose(2, 3).flatten(1, 2)
 
 

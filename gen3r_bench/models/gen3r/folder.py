@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,9 +27,6 @@ from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
 from gen3r_bench.models.wan.text import TextConfig, TextEncoder, Tokenizer, load_tokenizer
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
 from gen3r_bench.models.wan.vae import WanVae, WanVaeConfig
-
-if TYPE_CHECKING:
-    from diffusers import FlowMatchEulerDiscreteScheduler
 
 SCHEDULER_FILE: Final = "scheduler/scheduler_config.json"
 _SCHEDULER: Final = "FlowMatchEulerDiscreteScheduler"
@@ -113,7 +110,8 @@ def vggt_config(path: Path) -> VggtConfig:
     given = read_config(path)
     fields = {field.name for field in dataclasses.fields(VggtConfig)}
     if given.keys() <= fields:
-        return VggtConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        return VggtConfig(**sizes)
     official = {"img_size": 518, "patch_size": 14, "embed_dim": 1024}
     # switches of the public class; the tracker's weights are passed over, the other three heads are needed
     switches = {"enable_camera": True, "enable_point": True, "enable_depth": True}
@@ -240,11 +238,12 @@ class Gen3rFolder:
         """The text encoder's tokenizer."""
         return load_tokenizer(self.path / "tokenizer")
 
-    def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
-        """A fresh scheduler as the folder configures it."""
-        from diffusers import FlowMatchEulerDiscreteScheduler
+    def scheduler(self) -> Any:
+        """A fresh FlowMatchEulerDiscreteScheduler of diffusers, as the folder configures it."""
+        import diffusers
 
-        return FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)
+        scheduler_class: Any = diffusers.FlowMatchEulerDiscreteScheduler  # its methods have no types
+        return scheduler_class.from_config(self.scheduler_config)
 
 
 def header_tensors(folder: Path) -> dict[str, Tensor] | None:

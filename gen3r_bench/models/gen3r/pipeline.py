@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import torch
@@ -30,9 +30,6 @@ from gen3r_bench.models.wan.text import TextEncoder, Tokenizer
 from gen3r_bench.models.wan.transformer import Context, JointDit
 from gen3r_bench.models.wan.vae import Tiling, WanVae
 from gen3r_bench.scene import Cameras, unproject_depth
-
-if TYPE_CHECKING:
-    from diffusers import FlowMatchEulerDiscreteScheduler
 
 Offload = Literal["none", "encoders", "all"]
 OFFLOADS: Final = ("none", "encoders", "all")
@@ -154,7 +151,7 @@ class Gen3rPipeline:
         config: sizes of the networks.
         parts: the networks.
         tokenizer: of the text encoder.
-        scheduler: makes a fresh FlowMatch Euler scheduler.
+        scheduler: makes a fresh FlowMatchEulerDiscreteScheduler of diffusers, whose names type checkers cannot see.
         tiling: of the Wan VAE; None computes whole frames.
 
     Everything random is drawn from one CPU generator in float32 (first the initial noise, then the condition's
@@ -166,7 +163,7 @@ class Gen3rPipeline:
         config: Gen3rConfig,
         parts: Parts,
         tokenizer: Tokenizer,
-        scheduler: Callable[[], FlowMatchEulerDiscreteScheduler],
+        scheduler: Callable[[], Any],
         *,
         tiling: Tiling | None = None,
     ) -> None:

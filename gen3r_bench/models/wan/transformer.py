@@ -218,7 +218,7 @@ def rotary_phases(grid: tuple[int, int, int], head_dim: int, halves: int, device
 
 def _rotate(x: Tensor, phases: Tensor) -> Tensor:
     """[B, tokens, heads, head_dim] turned by their position: neighbouring channels are one complex number."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * phases[:, None]).flatten(-2).to(x.dtype)
 
 
@@ -242,7 +242,7 @@ class Attention(nn.Module):
         self.norm_k = RmsNorm(config.dim, config.eps)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1))
+        return x.view(*x.shape[:-1], self.num_heads, -1)
 
     def forward(self, x: Tensor, phases: Tensor) -> Tensor:
         query = _rotate(self._heads(self.norm_q(self.q(x))), phases)
@@ -417,13 +417,14 @@ class JointDit(nn.Module):
             (frames, rows, columns), self.config.dim // self.config.num_heads, self.config.halves, x.device
         )
         time = self._time(timestep)
-        modulation = self._linear(self.time_projection, time).unflatten(1, (6, -1))
+        modulation = self._linear(self.time_projection, time).view(len(time), 6, -1)
         for block in self.blocks:
             x = block(x, modulation, phases, context)
         x = self.head(x, time)
         p, q, r = self.config.patch_size
         x = x.view(len(x), frames, rows, columns, p, q, r, -1).permute(0, 7, 1, 4, 2, 5, 3, 6)
-        return x.reshape(len(x), -1, frames * p, rows * q, columns * r)
+        flow: Tensor = x.reshape(len(x), -1, frames * p, rows * q, columns * r)
+        return flow
 
     def forward(
         self,
