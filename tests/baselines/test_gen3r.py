@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_scene
+from tiny_gen3r import write_folder
+
+from gen3r_bench.baselines.gen3r import FOLDERS, Gen3r, _nearest, working_size
+from gen3r_bench.errors import InputError
+from gen3r_bench.scene import Cameras, Conditioning, Scene, conditioning_indices
+
+SIDE = 112
+PROTOCOLS = ("geom-1view", "geom-2view", "geom-recon", "appearance-2view", "camera-1view")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("gen3r") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def method(folder: Path) -> Gen3r:
+    from gen3r_bench.models.gen3r.pipeline import Sampling
+
+    loaded = Gen3r.load(str(folder), device="cpu")
+    loaded.sampling = Sampling(steps=2)
+    return loaded
+
+
+def conditioned(scene: Scene, setting: str = "1view", *, cameras: bool = True, seed: int = 3) -> Conditioning:
+    indices = conditioning_indices(setting, scene.num_frames)  # type: ignore[arg-type]
+    return Conditioning(
+        setting=setting,  # type: ignore[arg-type]
+        frame_indices=indices,
+        rgb=scene.rgb[list(indices)],
+        cameras=scene.cameras if cameras else None,
+        num_frames=scene.num_frames,
+        image_size=scene.image_size,
+        prompt=scene.prompt,
+        seed=seed,
+    )
+
+
+def test_nothing_heavy_is_imported_for_its_contract() -> None:
+    code = "import sys, gen3r_bench.baselines.gen3r; print('torch' in sys.modules, 'diffusers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_missing_weights_say_what_and_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError) as caught:
+        Gen3r.load("official", device="cpu")
+    assert f"{tmp_path / 'gen3r'} does not exist" in str(caught.value)
+    assert caught.value.fix == f"hf download JaceyH919/Gen3R --local-dir {tmp_path / 'gen3r'}"
+    for name in FOLDERS[:-2]:
+        (tmp_path / "gen3r" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match="tokenizer, scheduler missing in"):
+        Gen3r.load(None, device="cpu")
+    with pytest.raises(InputError, match="a folder of its layout"):
+        Gen3r.load(str(tmp_path / "other"), device="cpu")
+
+
+def test_the_official_place_is_used(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gen3r").symlink_to(folder)
+    monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(tmp_path))
+    loaded = Gen3r.load("official", device="cpu")
+    assert loaded.native_size is None  # tiny weights were not trained at 560
+    assert loaded.checkpoint_sha256 is not None
+    assert len(loaded.checkpoint_sha256) == 64
+
+
+@pytest.mark.parametrize("setting", ["1view", "2view", "allview"])
+def test_a_prediction_in_every_setting(method: Gen3r, setting: str) -> None:
+    scene = tiny_scene(frames=5, size=(SIDE, SIDE))
+    prediction = method.predict(conditioned(scene, setting))
+    assert prediction.parts() == ("rgb", "depth", "world_from_cam", "intrinsics")
+    assert prediction.frame_indices == tuple(range(5))
+    assert prediction.image_size == (SIDE, SIDE)
+    expected = ("cameras not used: with every frame given, Gen3R reconstructs without them",)
+    assert prediction.adaptations == (expected if setting == "allview" else ())
+    without = method.predict(conditioned(scene, setting, cameras=False))
+    assert np.array_equal(prediction.rgb, without.rgb) == (setting == "allview")
+
+
+def test_randomness_comes_from_the_seed_alone(method: Gen3r) -> None:
+    scene = tiny_scene(frames=5, size=(SIDE, SIDE))
+    first, again = (method.predict(conditioned(scene)) for _ in range(2))
+    other = method.predict(conditioned(scene, seed=4))
+    assert np.array_equal(first.depth, again.depth)
+    assert not np.array_equal(first.depth, other.depth)
+    largest = method.predict(conditioned(scene, seed=2**64 - 1))
+    assert largest.depth is not None
+
+
+@pytest.mark.parametrize("setting", ["2view", "allview"])
+def test_other_sizes_and_lengths_are_adapted_and_recorded(method: Gen3r, setting: str) -> None:
+    scene = tiny_scene(frames=4, size=(120, 200))
+    prediction = method.predict(conditioned(scene, setting, cameras=False))
+    assert prediction.image_size == (120, 200)
+    assert prediction.frame_indices == (0, 1, 2, 3)
+    assert prediction.intrinsics is not None
+    assert prediction.intrinsics[:, 0, 2] == pytest.approx(100)
+    assert prediction.intrinsics[:, 1, 2] == pytest.approx(60)
+    assert prediction.adaptations == (
+        "frames resized from 120 x 200 to 112 x 224, and everything back",
+        "1 frames generated behind the last one and cut off, for 1 + 4 k frames",
+    )
+
+
+def test_cameras_follow_the_resize(method: Gen3r, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = tiny_scene(frames=4, size=(56, 56))
+    seen: list[Cameras] = []
+    pipeline = method.pipeline
+    call = type(pipeline).__call__
+    monkeypatch.setattr(
+        type(pipeline),
+        "__call__",
+        lambda self, given, sampling: (seen.append(given.cameras), call(self, given, sampling))[1],
+    )
+    method.predict(conditioned(scene))
+    assert seen[0].image_size == (SIDE, SIDE)
+    assert len(seen[0]) == 5
+    assert seen[0].intrinsics[3, :2] == pytest.approx(2 * scene.cameras.intrinsics[3, :2])
+    assert np.array_equal(seen[0].world_from_cam[4], scene.cameras.world_from_cam[3])
+
+
+def test_native_size_of_the_released_weights() -> None:
+    assert working_size((560, 560), (560, 560), 112) == (560, 560)
+    assert working_size((112, 112), (560, 560), 112) == (560, 560)
+    assert working_size((720, 1280), (560, 560), 112) == (560, 1008)
+    assert working_size((300, 20), None, 112) == (336, 112)
+
+
+def test_another_length_than_trained_is_recorded(method: Gen3r) -> None:
+    scene = tiny_scene(frames=5, size=(SIDE, SIDE))
+    native = Gen3r(method.pipeline, native_size=(SIDE, SIDE), sampling=method.sampling)
+    assert native.predict(conditioned(scene)).adaptations == ("5 frames; the weights were trained on 49",)
+
+
+def test_depth_is_resized_without_mixing() -> None:
+    depth = np.array([[[1.0, 2.0], [3.0, 4.0]]], dtype=np.float32)
+    assert _nearest(depth, (4, 4))[0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert _nearest(_nearest(depth, (6, 10)), (2, 2)).tolist() == depth.tolist()
+
+
+def test_five_protocols_end_to_end(folder: Path, tmp_path: Path) -> None:
+    """The real command on the embedded dataset, with weights that were never trained."""
+    # through a file, so that the whole sampling of 50 steps is not repeated for every clip
+    (tmp_path / "few.py").write_text(
+        "from gen3r_bench.baselines.gen3r import Gen3r as Base\n"
+        "from gen3r_bench.models.gen3r.pipeline import Sampling\n"
+        "class Few(Base):\n"
+        "    @classmethod\n"
+        "    def load(cls, checkpoint, *, device):\n"
+        "        method = super().load(checkpoint, device=device)\n"
+        "        method.sampling = Sampling(steps=2)\n"
+        "        return method\n"
+    )
+    command = [str(Path(sys.executable).with_name("gen3r-bench")), "run", "--limit", "1", "--jobs", "1"]
+    command += [part for name in PROTOCOLS for part in ("--protocol", name)]
+    command += ["--method", f"few.py:Few@{folder}", "--out", "run", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in done.stderr
+    records = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
+    ours = [record for record in records if record["row"].startswith("gen3r@")]
+    assert {record["protocol"] for record in ours} == set(PROTOCOLS), done.stdout + done.stderr
+    for record in ours:
+        assert record["status"] == "ok", record

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from tiny_gen3r import write_folder
+from typer.testing import CliRunner
+
+from gen3r_bench import weights as catalogue
+from gen3r_bench.cli.weights import plan, weights
+from gen3r_bench.errors import InputError, UnknownNameError
+
+app = typer.Typer()
+app.command()(weights)
+app.command()(plan)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def invoke(*arguments: str, code: int = 0) -> str:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def listed(*arguments: str, code: int = 0) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(invoke("weights", *arguments, "--json", code=code))
+    return content
+
+
+def test_nothing_is_here_and_how_to_change_that(root: Path) -> None:
+    content = listed()
+    assert {row["state"] for row in content["weights"]} == {"missing"}
+    assert content["download"] == [
+        f"hf download JaceyH919/Gen3R --local-dir {root / 'gen3r'}",
+        f"hf download facebook/VGGT-1B model.safetensors --local-dir {root / 'vggt'}",
+    ]
+    text = invoke("weights")
+    for row in content["weights"]:
+        assert row["place"].removeprefix(f"{root}/") in text
+        assert row["licence"] in text
+    for command in content["download"]:
+        assert command in text.replace("\n", "")
+
+
+def test_one_method(root: Path) -> None:
+    content = listed("gen3r-vae-only")
+    assert [Path(row["place"]).name for row in content["weights"]] == ["geo_adapter", "vggt"]
+    assert content["download"] == [
+        f'hf download JaceyH919/Gen3R --include "{part}/*" --local-dir {root / "gen3r"}'
+        for part in ("geo_adapter", "vggt")
+    ]
+    with pytest.raises(UnknownNameError, match="did you mean"):
+        invoke("weights", "gen3")
+
+
+def test_what_is_here_is_not_downloaded_again(root: Path) -> None:
+    write_folder(root / "gen3r")
+    (root / "gen3r" / "wan_vae" / "config.json").unlink()
+    content = listed()
+    states = {row["place"].removeprefix(f"{root}/"): row["state"] for row in content["weights"]}
+    assert states.pop("gen3r/wan_vae") == "partial"
+    assert states.pop("vggt/model.safetensors") == "missing"
+    assert set(states.values()) == {"present"}
+    assert len(content["download"]) == 2
+    assert "wan_vae/*" in content["download"][0]
+    assert invoke("weights").count("present") == len(states)
+
+
+def test_a_check_reads_every_file(root: Path) -> None:
+    write_folder(root / "gen3r")
+    content = listed("gen3r", "--check")
+    files = {file["file"]: file for row in content["weights"] for file in row["files"]}
+    vae = root / "gen3r" / "wan_vae" / "diffusion_pytorch_model.safetensors"
+    assert files[str(vae)]["sha256"] == hashlib.sha256(vae.read_bytes()).hexdigest()
+    assert not any(file["fault"] for file in files.values())
+    assert not any(file["verified"] for file in files.values())  # nobody has published hashes
+    assert "no published hash is known" in invoke("weights", "gen3r", "--check").replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda content: content[:-5], "where its header says"),
+        (lambda content: content[:4], "no whole safetensors header"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
+        (lambda content: content[:8] + b"x" * (len(content) - 8), "no safetensors header"),
+    ],
+)
+def test_a_check_finds_broken_downloads(root: Path, damage: Any, fault: str) -> None:
+    write_folder(root / "gen3r")
+    file = root / "gen3r" / "geo_adapter" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    content = listed("gen3r", "--check", code=1)
+    faults = [found["fault"] for row in content["weights"] for found in row["files"] if found["fault"]]
+    assert len(faults) == 1
+    assert fault in faults[0]
+
+
+def test_known_hashes_and_sizes_are_compared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = root / "m" / "model.bin"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"abc")
+    digest = hashlib.sha256(b"abc").hexdigest()
+    common: dict[str, Any] = {"methods": ("m",), "place": "m/model.bin", "hub_id": "a/b", "hub_path": "model.bin"}
+    entries = [
+        catalogue.WeightEntry(**common, licence="MIT", sha256=digest, size_bytes=3),
+        catalogue.WeightEntry(**common, licence="MIT", sha256="0" * 64),
+        catalogue.WeightEntry(**common, licence="MIT", size_bytes=4),
+    ]
+    good, hashed, sized = (catalogue.check_files(entry)[0] for entry in entries)
+    assert (good.fault, good.verified) == (None, True)
+    assert hashed.fault is not None
+    assert "another sha256" in hashed.fault
+    assert sized.fault == "3 bytes instead of 4"
+    monkeypatch.setattr(catalogue, "CATALOGUE", (entries[0],))
+    assert "as published" in invoke("weights", "--check").replace("\n", " ")
+
+
+def test_the_catalogue_names_what_the_loader_reads() -> None:
+    from gen3r_bench.baselines.gen3r import FOLDERS
+    from gen3r_bench.models.gen3r.folder import PARTS
+
+    parts = {entry.place for entry in catalogue.entries("gen3r")}
+    assert parts == {f"gen3r/{name}/" for name in FOLDERS}
+    assert {part.subfolder for part in PARTS.values()} == set(FOLDERS) - {"tokenizer", "scheduler"}
+
+
+def test_the_plan_of_the_official_weights() -> None:
+    content = json.loads(invoke("plan", "gen3r", "--frames", "5", "--size", "112", "--json"))
+    assert content["totals"]["parameters"] == sum(
+        {row["part"]: row["parameters"] for row in content["stages"]}.values()
+    )
+    assert round(content["totals"]["parameters"] / 1e9, 2) == 8.63
+    # umT5 alone is 11.4 GB in bfloat16, whatever the clip
+    assert content["totals"]["peak_bytes_offload_all"] > 11.3e9
+
+
+def test_the_plan_of_a_folder_in_words(tmp_path: Path) -> None:
+    text = invoke("plan", f"gen3r@{write_folder(tmp_path / 'tiny')}", "--frames", "5", "--size", "112", "--float32")
+    for word in ("denoising", "geo_adapter", "float32", "GEN3R_BENCH_OFFLOAD=all"):
+        assert word in text
+    with pytest.raises(InputError, match="the only method with a plan"):
+        invoke("plan", "vggt")
