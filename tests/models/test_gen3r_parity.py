@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
-import importlib.machinery
 import os
-import sys
-import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from released_gen3r import released_code
 from tiny import tiny_scene
 from tiny_gen3r import fill, formula_tensors, relative_difference, tiny_modules, wave, write_tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 from gen3r_bench.models.gen3r.conditioning import plucker_rays
 from gen3r_bench.models.gen3r.config import Gen3rConfig
@@ -41,78 +37,13 @@ pytestmark = [
 ]
 
 
-class _Stub(ModuleType):
-    """A library that the released code imports and that these tests never reach."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {"__init__": lambda self, *args, **kwargs: None})
-
-
-def _torchvision() -> dict[str, ModuleType]:
-    """The three functions of torchvision that the released models call; its wheels replace a CPU build of torch."""
-    root, transforms, functional = (
-        _Stub(f"torchvision{tail}") for tail in ("", ".transforms", ".transforms.functional")
-    )
-
-    class Compose:
-        def __init__(self, steps: list[Any]) -> None:
-            self.transforms = steps
-
-    class Normalize:
-        def __init__(self, mean: list[float], std: list[float]) -> None:
-            self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
-
-        def __call__(self, x: Tensor) -> Tensor:
-            return (x - self.mean) / self.std
-
-    def to_tensor(image: Any) -> Tensor:
-        import numpy as np
-
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
-
-    transforms.Compose, transforms.Normalize = Compose, Normalize  # type: ignore[attr-defined]
-    transforms.InterpolationMode = types.SimpleNamespace(BICUBIC=3)  # type: ignore[attr-defined]
-    functional.to_tensor = to_tensor  # type: ignore[attr-defined]
-    root.transforms, transforms.functional = transforms, functional  # type: ignore[attr-defined]
-    return {module.__name__: module for module in (root, transforms, functional)}
-
-
-@contextlib.contextmanager
-def _released_code() -> Iterator[None]:
-    folder = Path(os.environ[VARIABLE])
-    assert (folder / "gen3r" / "pipeline").is_dir(), f"{VARIABLE}={folder} is no checkout of JaceyHuang/Gen3R"
-    stubs = _torchvision()
-    for name in ("cv2", "open3d", "matplotlib", "matplotlib.pyplot", "imageio", "decord"):
-        if importlib.util.find_spec(name.partition(".")[0]) is None:
-            stubs[name] = _Stub(name)
-    before = {name: sys.modules.get(name) for name in stubs}
-    import diffusers
-    import transformers  # both look for torchvision when they are imported
-
-    _ = diffusers.FlowMatchEulerDiscreteScheduler, diffusers.DiffusionPipeline, transformers.AutoTokenizer
-    for name, module in stubs.items():
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        sys.modules[name] = module
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name, module in before.items():
-            if module is None:
-                sys.modules.pop(name, None)
-            else:
-                sys.modules[name] = module
-
-
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Any]:
-    """Modules of the released code by their dotted name below ``gen3r``."""
-    with warnings.catch_warnings(), _released_code():
+    """Gives modules of the released code by their dotted name below ``gen3r``."""
+    pytest.importorskip("einops", reason="the released code needs einops")
+    with warnings.catch_warnings(), released_code(Path(os.environ[VARIABLE])) as load:
         warnings.simplefilter("ignore")
-        yield lambda name: importlib.import_module(f"gen3r.{name}")
+        yield load
 
 
 def report(name: str, difference: float) -> None:
