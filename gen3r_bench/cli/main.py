@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from gen3r_bench.cli.data import app as data_app
+from gen3r_bench.cli.doctor import doctor
 from gen3r_bench.cli.ls import app as ls_app
 from gen3r_bench.cli.run import run
 from gen3r_bench.cli.score import score
 from gen3r_bench.cli.table import table
+from gen3r_bench.cli.weights import plan, weights
 from gen3r_bench.errors import BenchError
 
 app = typer.Typer(
@@ -25,6 +27,9 @@ app = typer.Typer(
 app.command()(run)
 app.command()(score)
 app.command()(table)
+app.command()(weights)
+app.command()(plan)
+data_app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(ls_app, name="ls")
 
