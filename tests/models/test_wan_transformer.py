@@ -162,6 +162,9 @@ def test_the_timestep_does_not_pass_through_bfloat16(dit: JointDit) -> None:
 
 def test_official_config_file() -> None:
     assert DitConfig.from_json(OFFICIAL_JSON) == DitConfig.official()
+    # the files of the base model leave out what equals the released class's defaults
+    short = {key: OFFICIAL_JSON[key] for key in ("dim", "ffn_dim", "in_dim", "num_heads", "num_layers")}
+    assert DitConfig.from_json(short) == DitConfig.official()
     assert DitConfig.from_json(json.loads(json.dumps(DitConfig.tiny().to_json()))) == DitConfig.tiny()
 
 

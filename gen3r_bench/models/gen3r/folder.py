@@ -153,16 +153,21 @@ class Gen3rFolder:
         def content(part: str) -> dict[str, Any]:
             return read_config(self.path / PARTS[part].subfolder / CONFIG_FILE)
 
+        # the released loaders of these two do without a configuration, so the official folder may have none; that the
+        # weights have the official size then shows when their headers are compared
         def image() -> ImageConfig:
-            # the released loader never reads a configuration here, so the official folder may have none
             path = self.path / PARTS["image"].subfolder / CONFIG_FILE
             return ImageConfig.from_json(read_config(path)) if path.is_file() else ImageConfig.official()
+
+        def vggt() -> VggtConfig:
+            path = self.path / PARTS["vggt"].subfolder / CONFIG_FILE
+            return vggt_config(path) if path.is_file() else VggtConfig.official()
 
         readers: dict[str, Callable[[], Any]] = {
             "transformer": lambda: DitConfig.from_json(content("transformer")),
             "vae": lambda: WanVaeConfig.from_json(self.path / "wan_vae" / CONFIG_FILE),
             "adapter": lambda: GeometryAdapterConfig.from_json(self.path / "geo_adapter" / CONFIG_FILE),
-            "vggt": lambda: vggt_config(self.path / "vggt" / CONFIG_FILE),
+            "vggt": vggt,
             "text": lambda: TextConfig.from_json(content("text")),
             "image": image,
         }
@@ -178,6 +183,7 @@ class Gen3rFolder:
         if name != _SCHEDULER or content.get("use_dynamic_shifting"):
             dynamic = " with use_dynamic_shifting" if content.get("use_dynamic_shifting") else ""
             raise InputError(f"{path}: {name}{dynamic}", expected=f"{_SCHEDULER} with a fixed shift")
+        # the shift is the file's: the number that the released pipeline is called with never reaches this scheduler
         return {key: value for key, value in content.items() if not key.startswith("_")}
 
     def _check_headers(self) -> None:

@@ -56,14 +56,14 @@ class DitConfig:
 
     dim: int
     ffn_dim: int
-    freq_dim: int
-    text_dim: int
-    text_len: int
-    image_dim: int
     in_dim: int
-    out_dim: int
     num_heads: int
     num_layers: int
+    freq_dim: int = 256
+    text_dim: int = 4096
+    text_len: int = 512
+    image_dim: int = 1280
+    out_dim: int = 16
     patch_size: tuple[int, int, int] = (1, 2, 2)
     camera_dim: int = 24
     halves: int = 2
@@ -80,18 +80,7 @@ class DitConfig:
     @classmethod
     def official(cls) -> Self:
         """The released size: 1.616 B parameters in 989 tensors."""
-        return cls(
-            dim=1536,
-            ffn_dim=8960,
-            freq_dim=256,
-            text_dim=4096,
-            text_len=512,
-            image_dim=1280,
-            in_dim=36,
-            out_dim=16,
-            num_heads=12,
-            num_layers=30,
-        )
+        return cls(dim=1536, ffn_dim=8960, in_dim=36, num_heads=12, num_layers=30)
 
     @classmethod
     def tiny(cls) -> Self:
@@ -104,7 +93,6 @@ class DitConfig:
             text_len=16,
             image_dim=32,
             in_dim=36,
-            out_dim=16,
             num_heads=2,
             num_layers=2,
         )
@@ -113,8 +101,8 @@ class DitConfig:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """The sizes in a checkpoint's ``config.json``.
 
-        ``image_dim`` and ``halves`` are ours: the released files lack them and mean 1280 and 2. The released class
-        falls back to sizes that are not Gen3R's, so a size that is not in the file is an error here.
+        ``image_dim`` and ``halves`` are ours: the released files lack them and mean 1280 and 2. For width, depth and
+        heads the released class falls back to sizes that are not Gen3R's, so a file that lacks one is an error here.
 
         Raises:
             InputError: where a size is missing, or an option asks for another network than Gen3R's.
@@ -124,7 +112,7 @@ class DitConfig:
             given = tuple(given) if isinstance(given, list) else given
             if given != value:
                 raise InputError(f"transformer config: {name} is {given!r}", expected=repr(value))
-        values: dict[str, Any] = {"image_dim": 1280}
+        values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             key = "in_dim_control_adapter" if field.name == "camera_dim" else field.name
             if key in content:
