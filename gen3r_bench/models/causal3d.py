@@ -71,17 +71,22 @@ class CausalConv3d(nn.Conv3d):
     """Convolution that looks at the present frame and ``kernel - 1`` earlier ones; zeros stand before the clip."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
-        super().__init__(in_channels, out_channels, kernel, padding=(0, kernel[1] // 2, kernel[2] // 2))
-        self.past = kernel[0] - 1
+        super().__init__(in_channels, out_channels, kernel)
+        self.past, self.margin = kernel[0] - 1, (kernel[1] // 2, kernel[2] // 2)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:  # type: ignore[override]
-        if self.past:
-            earlier = stream.recall(self)
-            if earlier is None:
-                earlier = x.new_zeros(*x.shape[:2], self.past, *x.shape[3:])
-            x = torch.cat([earlier, x], dim=2)
-            stream.keep(self, x[:, :, -self.past :])
-        return super().forward(x)
+        if not self.past:
+            return super().forward(x)
+        earlier, (batch, channels, frames, height, width) = stream.recall(self), x.shape
+        rows, columns = self.margin
+        # one copy for past and border together; PyTorch's own padding is slower on CPUs
+        padded = x.new_zeros(batch, channels, self.past + frames, height + 2 * rows, width + 2 * columns)
+        inner = padded[..., rows : rows + height, columns : columns + width]
+        if earlier is not None:
+            inner[:, :, : self.past] = earlier
+        inner[:, :, self.past :] = x
+        stream.keep(self, inner[:, :, -self.past :])
+        return super().forward(padded)
 
 
 class ChannelNorm(nn.Module):
@@ -132,7 +137,9 @@ class FrameAttention(nn.Module):
         return x + _per_frame(x, self._attend)
 
     def _attend(self, frames: Tensor) -> Tensor:
-        query, key, value = self.to_qkv(self.norm(frames)).flatten(2).mT.unsqueeze(1).chunk(3, dim=-1)
+        # contiguous channels: otherwise the fused kernels are passed over, and all pairs of positions stored
+        tokens = self.to_qkv(self.norm(frames)).flatten(2).mT.contiguous()
+        query, key, value = tokens.unsqueeze(1).chunk(3, dim=-1)
         mixed = nnf.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.proj(mixed.squeeze(1).mT.reshape(frames.shape))
         return out
