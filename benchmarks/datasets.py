@@ -110,9 +110,10 @@ def time_loading(label: str, name: str, root: Path, repeat: int) -> None:
         },
     )
     load, bare, both = (seconds[name][0] for name in ("load", "decode", "both"))
+    wall = seconds["load"][1]
     print(
-        f"{label:<28} {len(ordered):>5} files  load {load:5.2f} s (wall {seconds['load'][1]:.2f} s)  decode {bare:5.2f} s ({load / bare:4.2f}x)  "
-        f"decode+resize {both:5.2f} s ({load / both:4.2f}x)",
+        f"{label:<28} {len(ordered):>4} files  load {load:5.2f} s (wall {wall:.2f} s)  "
+        f"decode {bare:5.2f} s ({load / bare:4.2f}x)  decode+resize {both:5.2f} s ({load / both:4.2f}x)",
         flush=True,
     )
 
