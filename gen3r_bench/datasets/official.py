@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gen3r_bench.datasets.base import Dataset
+from gen3r_bench.datasets.listing_cache import shared_listing
 from gen3r_bench.datasets.splits import protocol_split
 from gen3r_bench.errors import InputError, UnknownNameError
 
@@ -80,12 +81,18 @@ def checked_root(name: str, root: Path | None) -> Path:
 def subfolders(folder: Path) -> list[str]:
     """Sorted names of the folders in a folder, hidden ones left out; links count as what they point at.
 
+    Remembered between commands by the folder's modification time.
+
     Raises:
         InputError: where the folder cannot be read.
     """
-    try:
+
+    def scan() -> list[str]:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+    try:
+        return shared_listing().names(folder, "folders", scan)
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror})", expected="a readable folder") from error
 
@@ -93,19 +100,24 @@ def subfolders(folder: Path) -> list[str]:
 def file_names(folder: Path, ending: str, limit: int | None = None) -> list[str]:
     """Sorted names of the files in a folder that end in ``ending``; only the first ``limit`` met, in no set order.
 
-    A folder that is missing has no files.
+    A folder that is missing has no files. Where there is a limit, as for an index, the names are remembered between
+    commands by the folder's modification time; a clip's own files are listed anew each time.
     """
-    names: list[str] = []
-    try:
+
+    def scan() -> list[str]:
+        names: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith(ending) and not entry.name.startswith("."):
                     names.append(entry.name)
                     if len(names) == limit:
                         break
+        return sorted(names)
+
+    try:
+        return scan() if limit is None else shared_listing().names(folder, f"{limit} of *{ending}", scan)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(names)
 
 
 def chosen_value(options: Mapping[str, str], name: str, legal: tuple[str, ...]) -> str:
