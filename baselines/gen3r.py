@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ FOLDERS: Final = (
     "tokenizer",
     "scheduler",
 )
+LIBRARIES: Final = ("torch", "diffusers", "transformers")
 TEMPORAL_RATIO: Final = 4
 
 
@@ -91,6 +93,13 @@ class Gen3r(Method):
             InputError: where weights are missing (with the command that fetches them) or do not fit.
         """
         root = checkpoint_folder(checkpoint)
+        absent = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+        if absent:
+            raise InputError(
+                f"{', '.join(absent)} not installed",
+                expected="the libraries of gen3r",
+                fix=f"pip install {' '.join(absent)}",
+            )
 
         from gen3r_bench.models.gen3r.config import Gen3rConfig
         from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder

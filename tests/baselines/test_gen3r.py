@@ -66,6 +66,12 @@ def test_missing_weights_say_what_and_how(tmp_path: Path, monkeypatch: pytest.Mo
         Gen3r.load(str(tmp_path / "other"), device="cpu")
 
 
+def test_missing_libraries_are_named_before_anything_is_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gen3r_bench.baselines.gen3r.LIBRARIES", ("torch", "no_such_library"))
+    with pytest.raises(InputError, match=r"no_such_library not installed.*pip install no_such_library"):
+        Gen3r.load(str(folder), device="cpu")
+
+
 def test_the_official_place_is_used(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gen3r").symlink_to(folder)
     monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(tmp_path))

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import nn
 from gen3r_bench.models.gen3r.conditioning import plucker_rays
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.gen3r.pipeline import ClipInputs, Gen3rPipeline, Sampling, parts_from_modules
+from gen3r_bench.models.gen3r.plan import _CLIP_UNUSED
 from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
 from gen3r_bench.models.wan.text import TextConfig, TextEncoder, load_tokenizer
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
@@ -65,6 +67,21 @@ def test_dit_official_names_and_shapes(upstream: Any) -> None:
         ours = JointDit(DitConfig.official()).state_dict()
         theirs = their_transformer(upstream, DitConfig.official()).state_dict()
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in theirs.items()}
+
+
+def test_encoders_official_names_and_shapes(upstream: Any) -> None:
+    text_config, image_config = TextConfig.official(), ImageConfig.official()
+    with torch.device("meta"):
+        text, image = TextEncoder(text_config).state_dict(), ImageEncoder(image_config).state_dict()
+        module = upstream("models.videoxfun_wan.wan_text_encoder")
+        their_text = module.WanT5EncoderModel.from_config(text_config.to_json()).state_dict()
+        their_image = upstream("models.videoxfun_wan.wan_image_encoder").CLIPModel().state_dict()
+    assert {name: tensor.shape for name, tensor in text.items()} == {name: t.shape for name, t in their_text.items()}
+    whole = {name.removeprefix("model."): tensor for name, tensor in their_image.items()}
+    used = {k: t for k, t in whole.items() if not any(fnmatchcase(k, p) for p in image_config.unused_keys())}
+    assert {name: tensor.shape for name, tensor in image.items()} == {name: t.shape for name, t in used.items()}
+    unused = sum(tensor.numel() for name, tensor in whole.items() if name not in used)
+    assert unused == _CLIP_UNUSED
 
 
 @pytest.mark.parametrize("layers", [2, 5])
@@ -210,13 +227,14 @@ def their_pipeline(upstream: Any, config: Gen3rConfig, modules: dict[str, nn.Mod
 
 
 @pytest.mark.parametrize(
-    ("visible", "with_cameras"), [([0], True), ([0, 12], True), ([0, 12], False), (list(range(13)), False)]
+    ("visible", "with_cameras", "steps"),
+    [([0], True, 50), ([0, 12], True, 8), ([0, 12], False, 8), (list(range(13)), False, 8)],
 )
 def test_whole_clip(
-    upstream: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: list[int], with_cameras: bool
+    upstream: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: list[int], with_cameras: bool, steps: int
 ) -> None:
-    """Tokens, CLIP, condition, noise, eight guided steps and both decoders: one seed, one clip on either side."""
-    config, frames, size, steps = clip_config(), 13, 112, 8
+    """Tokens, CLIP, condition, noise, guided steps and both decoders: one seed, one clip on either side."""
+    config, frames, size = clip_config(), 13, 112
     modules = tiny_modules(config)
     write_tokenizer(tmp_path / "tokenizer")
     from transformers import AutoTokenizer
@@ -259,7 +277,7 @@ def test_whole_clip(
     (their_latents,) = pipeline(**common, output_type="latent")
     torch.manual_seed(11)
     theirs = pipeline(**common, return_dict=True)
-    case = f"{len(visible)} visible, {'with' if with_cameras else 'no'} cameras"
+    case = f"{len(visible)} visible, {'with' if with_cameras else 'no'} cameras, {steps} steps"
     report(f"clip latents ({case})", relative_difference(latents, their_latents))
     report(f"clip depth ({case})", relative_difference(torch.from_numpy(clip.depth), theirs.depth_maps[0, ..., 0]))
     rgb_difference = (torch.from_numpy(clip.rgb).float() / 255 - theirs.rgbs[0]).abs().max()
