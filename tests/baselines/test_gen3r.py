@@ -46,9 +46,9 @@ def conditioned(scene: Scene, setting: str = "1view", *, cameras: bool = True, s
     )
 
 
-def test_nothing_heavy_is_imported_for_its_contract() -> None:
+def test_nothing_heavy_is_imported_for_its_contract(tmp_path: Path) -> None:
     code = "import sys, gen3r_bench.baselines.gen3r; print('torch' in sys.modules, 'diffusers' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
 

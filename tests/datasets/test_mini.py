@@ -186,7 +186,11 @@ print(digest.hexdigest())
 def test_two_processes_render_the_same_bytes_and_the_cache_keeps_them(tmp_path: Path) -> None:
     found = [
         subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / folder)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", SCRIPT, str(tmp_path / folder)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for folder in ("a", "b", "a")
     ]
@@ -194,9 +198,9 @@ def test_two_processes_render_the_same_bytes_and_the_cache_keeps_them(tmp_path: 
     assert found[0] == found[1] == found[2]
 
 
-def test_the_module_imports_without_numba() -> None:
+def test_the_module_imports_without_numba(tmp_path: Path) -> None:
     code = "import sys, gen3r_bench.datasets.mini; sys.exit('numba' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_pixels_have_not_changed_under_this_version(scenes: list[Scene]) -> None:

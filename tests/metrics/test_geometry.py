@@ -366,14 +366,14 @@ def test_metrics_read_the_score() -> None:
     assert CHAMFER.key == "chamfer@fps20k"
 
 
-def test_importing_the_metrics_does_not_import_numba() -> None:
+def test_importing_the_metrics_does_not_import_numba(tmp_path: Path) -> None:
     code = (
         "import sys, gen3r_bench.metrics as m, gen3r_bench.metrics.geometry;"
         "m.score_points, m.chamfer, m.align_points;"
         "assert callable(m.chamfer) and callable(m.voxel_downsample);"
         "sys.exit(any(name in sys.modules for name in ('numba', 'torch', 'open3d')))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
 
 
 def test_real_points_as_a_clip(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
