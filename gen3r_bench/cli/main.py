@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +15,9 @@ from gen3r_bench.cli.score import score
 from gen3r_bench.cli.table import table
 from gen3r_bench.cli.weights import plan, weights
 from gen3r_bench.errors import BenchError
+
+OPTIONAL_PACKAGES: Final = {"av": "video", "diffusers": "models", "torch": "models", "transformers": "models"}
+"""Packages that some commands need, and the extra that brings each."""
 
 app = typer.Typer(
     name="gen3r-bench",
@@ -57,6 +60,14 @@ def main() -> None:
         app()
     except BenchError as error:
         print(f"gen3r-bench: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in OPTIONAL_PACKAGES:
+            raise
+        extra = OPTIONAL_PACKAGES[package]
+        message = f"this command needs {package}, which is not installed (fix: pip install 'gen3r-bench[{extra}]')"
+        print(f"gen3r-bench: error: {message}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         # the reader of our output (head, less) left: not an error, but nothing more can be written

@@ -80,3 +80,34 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("package", ["torch", "diffusers"])
+def test_an_optional_package_that_is_missing_is_one_line(tmp_path: Path, package: str) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['gen3r-bench', 'ls', 'methods']\n"
+        "from gen3r_bench.cli import main, ls\n"
+        f"ls._show = lambda *rest: __import__({package!r})\n"
+        "main.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"gen3r-bench: error: this command needs {package}, which is not installed "
+        "(fix: pip install 'gen3r-bench[models]')\n"
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_no_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gen3r_bench.cli import ls as ls_module
+
+    def broken(*rest: object) -> None:
+        raise ModuleNotFoundError("no such module", name="gen3r_bench.nowhere")
+
+    monkeypatch.setattr(ls_module, "_show", broken)
+    monkeypatch.setattr("sys.argv", ["gen3r-bench", "ls", "methods"])
+    with pytest.raises(ModuleNotFoundError):
+        main()
