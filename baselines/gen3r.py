@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID, OFFICIAL, sha256_of, weights_root
+from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID, GEN3R_TRAINING_SETS, OFFICIAL, sha256_of, weights_root
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Cameras, Conditioning, Prediction
@@ -56,18 +56,7 @@ class Gen3r(Method):
         native_frames=49,
         native_size=(560, 560),
         licence="as Gen3R's model card says (code MIT); VGGT-1B inside it is non-commercial",
-        training_sets=(
-            "acid",
-            "co3dv2",
-            "dl3dv",
-            "kitti360",
-            "mvimgnet",
-            "realestate10k",
-            "tartanair",
-            "vkitti",
-            "waymo",
-            "wildrgbd",
-        ),
+        training_sets=GEN3R_TRAINING_SETS,
         reference="Huang et al. 2026, arXiv 2601.04090",
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from gen3r_bench.baselines.official_weights import OFFICIAL, gen3r_parts, sha256_of
+from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, gen3r_parts, sha256_of
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
@@ -43,18 +43,7 @@ class Gen3rVaeOnly(Method):
         native_frames=49,
         native_size=(560, 560),
         licence="adapter as Gen3R's model card says; VGGT-1B is non-commercial",
-        training_sets=(
-            "acid",
-            "co3dv2",
-            "dl3dv",
-            "kitti360",
-            "mvimgnet",
-            "realestate10k",
-            "tartanair",
-            "vkitti",
-            "waymo",
-            "wildrgbd",
-        ),
+        training_sets=GEN3R_TRAINING_SETS,
         reference="Huang et al. 2026, arXiv 2601.04090",
     )
 

@@ -11,6 +11,19 @@ from typing import Final
 from gen3r_bench.errors import InputError
 
 GEN3R_HUB_ID: Final = "JaceyH919/Gen3R"
+GEN3R_TRAINING_SETS: Final = (
+    "acid",
+    "co3dv2",
+    "dl3dv",
+    "kitti360",
+    "mvimgnet",
+    "realestate10k",
+    "tartanair",
+    "vkitti",
+    "waymo",
+    "wildrgbd",
+)
+"""What Gen3R's transformer and adapter were trained on, as the paper lists it, in this suite's names."""
 OFFICIAL: Final = "official"
 _CONFIG: Final = "config.json"
 _SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
