@@ -33,6 +33,8 @@ FOLDERS: Final = (
 )
 LIBRARIES: Final = ("torch", "diffusers", "transformers")
 TEMPORAL_RATIO: Final = 4
+TILED: Final = "+tiled"
+"""Behind a checkpoint's name: the Wan VAE computes overlapping tiles, for less memory and slightly other numbers."""
 
 
 class Gen3r(Method):
@@ -52,7 +54,7 @@ class Gen3r(Method):
         cameras="optional",
         prompt="optional",
         returns=("rgb", "depth", "cameras"),
-        checkpoints=(OFFICIAL,),
+        checkpoints=(OFFICIAL, f"{OFFICIAL}{TILED}"),
         native_frames=49,
         native_size=(560, 560),
         licence="as Gen3R's model card says (code MIT); VGGT-1B inside it is non-commercial",
@@ -67,10 +69,12 @@ class Gen3r(Method):
         native_size: tuple[int, int] | None = None,
         sampling: Sampling | None = None,
         weights: Sequence[Path] = (),
+        tiled: bool = False,
     ) -> None:
         self.pipeline = pipeline
         self.native_size = native_size
         self.sampling = sampling
+        self.tiled = tiled
         self._weights = tuple(weights)
         self._sha256: str | None = None
 
@@ -78,10 +82,13 @@ class Gen3r(Method):
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
         """The official folder, or another of its layout; every part is checked before anything is run.
 
+        ``+tiled`` behind either makes the Wan VAE compute overlapping tiles.
+
         Raises:
             InputError: where weights are missing (with the command that fetches them) or do not fit.
         """
-        root = checkpoint_folder(checkpoint)
+        tiled = checkpoint is not None and checkpoint.endswith(TILED)
+        root = checkpoint_folder(checkpoint.removesuffix(TILED) if checkpoint is not None else None)
         absent = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
         if absent:
             raise InputError(
@@ -93,13 +100,15 @@ class Gen3r(Method):
         from gen3r_bench.models.gen3r.config import Gen3rConfig
         from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder
         from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
+        from gen3r_bench.models.wan.vae import Tiling
 
         folder = Gen3rFolder(root)
         offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")
         return cls(
-            Gen3rPipeline.from_folder(folder, device=device, offload=offload),
+            Gen3rPipeline.from_folder(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
             native_size=cls.contract.native_size if folder.config == Gen3rConfig.official() else None,
             weights=[root / part.subfolder for part in PARTS.values()],
+            tiled=tiled,
         )
 
     @property
@@ -150,6 +159,8 @@ class Gen3r(Method):
             notes.append(
                 f"frames resized from {size[0]} x {size[1]} to {work_size[0]} x {work_size[1]}, and everything back"
             )
+        if self.tiled:
+            notes.append("frames pass the Wan VAE in overlapping tiles")
         if more:
             notes.append(f"{more} frames generated behind the last one and cut off, for 1 + 4 k frames")
         if self.native_size is not None and conditioning.num_frames != self.contract.native_frames:

@@ -94,6 +94,19 @@ def test_a_prediction_in_every_setting(method: Gen3r, setting: str) -> None:
     assert np.array_equal(prediction.rgb, without.rgb) == (setting == "allview")
 
 
+def test_tiles_are_asked_for_by_name_and_recorded(folder: Path, method: Gen3r) -> None:
+    tiled = Gen3r.load(f"{folder}+tiled", device="cpu")
+    assert tiled.checkpoint_sha256 == method.checkpoint_sha256 or method.checkpoint_sha256 is None
+    tiled.sampling = method.sampling
+    conditioning = conditioned(tiny_scene(frames=5, size=(SIDE, SIDE)))
+    prediction, whole = tiled.predict(conditioning), method.predict(conditioning)
+    assert prediction.adaptations == ("frames pass the Wan VAE in overlapping tiles",)
+    # one tile covers this clip, so only the blending's rounding is left
+    assert np.abs(prediction.rgb.astype(int) - whole.rgb).max() <= 1
+    with pytest.raises(InputError, match="a folder of its layout"):
+        Gen3r.load("nowhere+tiled", device="cpu")
+
+
 def test_randomness_comes_from_the_seed_alone(method: Gen3r) -> None:
     scene = tiny_scene(frames=5, size=(SIDE, SIDE))
     first, again = (method.predict(conditioned(scene)) for _ in range(2))
