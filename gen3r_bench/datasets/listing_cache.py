@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from gen3r_bench.datasets.export import replace_text
 from gen3r_bench.datasets.mini.cache import cache_folder
 
 SETTLED_NS: Final = 2_000_000_000
@@ -69,14 +68,7 @@ class ListingCache:
             self._changed = False
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self._file.parent, prefix=".listing-")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                os.replace(temporary, self._file)
-            except OSError:
-                os.unlink(temporary)
-                raise
+            replace_text(self._file, text)
 
 
 @cache
