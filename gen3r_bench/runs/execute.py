@@ -26,6 +26,7 @@ from gen3r_bench.protocols.conditioning import condition, conditioning_name
 from gen3r_bench.protocols.geometry import SceneTruth
 from gen3r_bench.protocols.scoring import Scores, check_fit, score
 from gen3r_bench.runs.bundle import write_bundle
+from gen3r_bench.runs.kept import bundle_folder
 from gen3r_bench.runs.plan import Plan, Task, merged_header, record_key
 from gen3r_bench.runs.record import Alignment, Record
 from gen3r_bench.runs.rows import Row
@@ -131,7 +132,7 @@ class _Work:
                 missing = [card for card in task.cards if card.name not in finished]
                 if missing and truth is None:
                     truth = fingerprint if isinstance(fingerprint, _Failure) else self._read(task)
-                for record in self._records(task, missing, row, row_fingerprint, seed, truth):
+                for record in self._records(task, missing, row, fingerprint, row_fingerprint, seed, truth):
                     self.writer.append(record.model_copy(update={"key": keys[record.protocol]}))
                 self.progress(task.scene_id, len(task.cards))
 
@@ -157,6 +158,7 @@ class _Work:
         task: Task,
         cards: list[Card],
         row: Row,
+        fingerprint: str | _Failure,
         row_fingerprint: str | _Failure,
         seed: int,
         truth: SceneTruth | _Failure | None,
@@ -174,6 +176,7 @@ class _Work:
                 scene_id=task.scene_id,
                 row=row.entry.label,
                 seed=seed,
+                clip_fingerprint="" if isinstance(fingerprint, _Failure) else fingerprint,
                 device=self.plan.device,
                 in_training_set=task.dataset in row.entry.training_sets,
             )
@@ -207,8 +210,8 @@ class _Work:
 
         prediction = _attempt(predict)
         if self.keep_predictions and isinstance(prediction, Prediction):
-            folder = self.writer.run / "predictions" / row.entry.label / conditioning_name(card) / f"seed-{seed}"
-            write_bundle(folder / scene.dataset / scene.scene_id, prediction)
+            folder = bundle_folder(self.writer.run, row.entry.label, card, seed, scene.dataset, scene.scene_id)
+            write_bundle(folder, prediction)
         return prediction
 
     def _scored(

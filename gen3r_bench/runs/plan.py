@@ -246,6 +246,8 @@ def merged_header(old: RunHeader, new: RunHeader, where: str) -> RunHeader:
             "rows": _union(old.rows, new.rows),
             "seeds": _union(old.seeds, new.seeds),
             "environment": new.environment,
+            "schema_version": new.schema_version,
+            "provenances": {**old.provenances, **new.provenances},
             "command": new.command,
         }
     )

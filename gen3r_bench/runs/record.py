@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -71,9 +72,13 @@ class CardEntry(_Strict):
 
 
 class RunHeader(_Strict):
-    """The content of ``run.json``."""
+    """The content of ``run.json``.
 
-    schema_version: Literal[1] = 1
+    ``provenances`` says once what a metric was computed with (package versions, weight hashes, choices of an input),
+    by an id that records refer to. Version 1 had none, and is read as having none.
+    """
+
+    schema_version: Literal[1, 2] = 2
     suite_version: str
     created: str
     command: str
@@ -83,6 +88,7 @@ class RunHeader(_Strict):
     seeds: tuple[int, ...]
     geometry_backend: Literal["exact", "released"] = "exact"
     environment: dict[str, str]
+    provenances: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     @property
     def partial(self) -> bool:
@@ -118,6 +124,9 @@ class Record(_Strict):
         key: hash of everything that determines the record; the same command skips keys that it finds.
         scores: by metric key (``psnr@8bit``; ``psnr@8bit/novel`` for the frames that were not shown).
         unsupported: by metric key, why this prediction has no such score.
+        made_with: by metric key, the id of what it was computed with, in the header's ``provenances``; metrics that
+            need nothing but this suite are not listed.
+        clip_fingerprint: of the scene's files and options when it was scored; "" in records of version 1.
         n_frames, num_frames: frames scored, frames of the clip.
         coverage: whether the prediction covers the clip, a subset of it, or only the given views.
         in_training_set: whether the method's contract names the scene's dataset among its training sets.
@@ -137,6 +146,8 @@ class Record(_Strict):
     seed: int
     scores: dict[str, float] = Field(default_factory=dict)
     unsupported: dict[str, str] = Field(default_factory=dict)
+    made_with: dict[str, str] = Field(default_factory=dict)
+    clip_fingerprint: str = ""
     alignment: Alignment | None = None
     n_frames: int = 0
     num_frames: int = 0
@@ -165,11 +176,21 @@ class Record(_Strict):
         """What the record is about: a newer record of the same identity replaces an older one."""
         return self.protocol, self.dataset, self.scene_id, self.row, self.seed
 
-    def content_checksum(self) -> str:
-        """First 16 hex digits of the SHA-256 of the record without its checksum."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"checksum"}), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
     def sealed(self) -> Record:
         """The same record with its checksum filled in."""
-        return self.model_copy(update={"checksum": self.content_checksum()})
+        return self.model_copy(update={"checksum": record_checksum(self.model_dump(mode="json"))})
+
+
+def record_checksum(content: Mapping[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of a record's JSON without its checksum.
+
+    It is taken of what stands in the file, not of the fields that this version knows: a record of an earlier version,
+    which lacks a field, keeps its checksum.
+    """
+    kept = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def provenance_id(content: Mapping[str, str]) -> str:
+    """First 12 hex digits of the SHA-256 of what a metric was computed with."""
+    return hashlib.sha256(json.dumps(dict(content), sort_keys=True).encode()).hexdigest()[:12]

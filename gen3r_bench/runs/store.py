@@ -16,10 +16,11 @@ from typing import IO, Self
 from pydantic import ValidationError
 
 from gen3r_bench.errors import StoreError
-from gen3r_bench.runs.record import Record, RunHeader
+from gen3r_bench.runs.record import Record, RunHeader, record_checksum
 
 HEADER_NAME = "run.json"
 RECORDS_NAME = "records.jsonl"
+READABLE_VERSIONS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,10 @@ def read_header(run: Path) -> RunHeader:
     try:
         content = json.loads(text)
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if version != 1:
+        if version not in READABLE_VERSIONS:
             raise StoreError(
-                f"{path} has schema version {version!r}; this suite reads version 1 (fix: use the suite that wrote it)"
+                f"{path} has schema version {version!r}; this suite reads versions "
+                f"{' and '.join(map(str, READABLE_VERSIONS))} (fix: use the suite that wrote it)"
             )
         return RunHeader.model_validate(content)
     except ValueError as error:
@@ -118,7 +120,7 @@ def _parse_records(path: Path) -> tuple[list[Record], int]:
                 f"{path} line {number} is not a record: {_first_problem(error)} "
                 "(fix: delete that line and run the same command again, which scores that scene anew)"
             ) from error
-        if record.checksum != record.content_checksum():
+        if record.checksum != record_checksum(json.loads(line)):
             raise StoreError(
                 f"{path} line {number} was changed after it was written ({record.row}, {record.scene_id}) "
                 "(fix: delete that line and run the same command again)"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gen3r_bench.runs.record import PlanEntry, Record
+from gen3r_bench.runs.record import PlanEntry, Record, provenance_id, record_checksum
 
 BASE = {
     "key": "k",
@@ -24,13 +26,24 @@ def test_round_trip_is_exact_and_keeps_the_checksum(scores: dict[str, float], re
     record = Record(**BASE, status="ok", scores=scores, reason=reason).sealed()
     again = Record.model_validate_json(record.model_dump_json())
     assert again == record
-    assert again.checksum == again.content_checksum()
+    assert again.checksum == record_checksum(json.loads(record.model_dump_json()))
 
 
 def test_checksum_shows_a_change() -> None:
     record = Record(**BASE, status="ok", scores={"chamfer": 0.1}).sealed()
     changed = record.model_copy(update={"scores": {"chamfer": 0.2}})
-    assert changed.content_checksum() != changed.checksum
+    assert record_checksum(changed.model_dump(mode="json")) != changed.checksum
+
+
+def test_a_field_that_an_earlier_version_lacked_does_not_change_its_checksum() -> None:
+    content = Record(**BASE, status="ok", scores={"chamfer": 0.1}).model_dump(mode="json")
+    del content["made_with"], content["checksum"]
+    old = {**content, "checksum": record_checksum(content)}
+    assert Record.model_validate(old).checksum == record_checksum(old)
+
+
+def test_a_provenance_is_named_by_its_content() -> None:
+    assert provenance_id({"a": "1", "b": "2"}) == provenance_id({"b": "2", "a": "1"}) != provenance_id({"a": "1"})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
