@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID, GEN3R_TRAINING_SETS, OFFICIAL, sha256_of, weights_root
+from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID, GEN3R_TRAINING_SETS, OFFICIAL, sha256_of
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import weights_root
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Cameras, Conditioning, Prediction
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import weights_root
 
 GEN3R_HUB_ID: Final = "JaceyH919/Gen3R"
 GEN3R_TRAINING_SETS: Final = (
@@ -27,13 +27,6 @@ GEN3R_TRAINING_SETS: Final = (
 OFFICIAL: Final = "official"
 _CONFIG: Final = "config.json"
 _SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
-
-
-def weights_root() -> Path:
-    """``$GEN3R_BENCH_WEIGHTS``, else ``$XDG_CACHE_HOME/gen3r-bench/weights``, else ``~/.cache/gen3r-bench/weights``."""
-    if own := os.environ.get("GEN3R_BENCH_WEIGHTS"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "gen3r-bench" / "weights"
 
 
 def gen3r_parts(method_id: str, checkpoint: str | None, names: tuple[str, ...]) -> tuple[Path, ...]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gen3r_bench.baselines.official_weights import sha256_of, weights_root
+from gen3r_bench.baselines.official_weights import sha256_of
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import weights_root
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID, weights_root
+from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID
 from gen3r_bench.errors import UnknownNameError
+from gen3r_bench.locations import weights_root
 
 State = Literal["present", "partial", "missing"]
 VGGT_HUB_ID: Final = "facebook/VGGT-1B"

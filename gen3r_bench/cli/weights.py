@@ -70,7 +70,7 @@ def _row(entry: WeightEntry, check: bool) -> dict[str, Any]:
 
 
 def _print_weights(rows: list[dict[str, Any]], commands: list[str], check: bool) -> None:
-    from gen3r_bench.baselines.official_weights import weights_root
+    from gen3r_bench.locations import weights_root
 
     table = _table("weights", "state", "here", "published", "methods", "licence")
     for row in rows:

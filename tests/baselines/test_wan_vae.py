@@ -116,7 +116,7 @@ def test_missing_weights_are_named_with_the_command_that_fetches_them(
 
 
 def test_the_weights_folder_is_in_the_cache_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gen3r_bench.baselines.official_weights import weights_root
+    from gen3r_bench.locations import weights_root
 
     monkeypatch.delenv("GEN3R_BENCH_WEIGHTS", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
