@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from gen3r_bench.metrics.alignment import AlignmentError, Similarity, align_points
-    from gen3r_bench.metrics.cameras import RelativePoseErrors, pose_auc, relative_pose_errors
+    from gen3r_bench.metrics.cameras import (
+        RelativePoseErrors,
+        drawn_frames,
+        pooled_pose_errors,
+        pose_auc,
+        relative_pose_errors,
+    )
     from gen3r_bench.metrics.chamfer_distance import Chamfer, chamfer
     from gen3r_bench.metrics.farthest_point import farthest_point_indices
     from gen3r_bench.metrics.geometry import GeometryScore, GroundTruthCloud, prepare_ground_truth, score_points
-    from gen3r_bench.metrics.image import psnr, ssim
+    from gen3r_bench.metrics.image import pooled_psnr, psnr, squared_error, ssim
     from gen3r_bench.metrics.voxel import voxel_downsample
 
 _EXPORTS: Final[dict[str, str]] = {
@@ -23,12 +29,16 @@ _EXPORTS: Final[dict[str, str]] = {
     "Similarity": "alignment",
     "align_points": "alignment",
     "chamfer": "chamfer_distance",
+    "drawn_frames": "cameras",
     "farthest_point_indices": "farthest_point",
+    "pooled_pose_errors": "cameras",
+    "pooled_psnr": "image",
     "pose_auc": "cameras",
     "prepare_ground_truth": "geometry",
     "psnr": "image",
     "relative_pose_errors": "cameras",
     "score_points": "geometry",
+    "squared_error": "image",
     "ssim": "image",
     "voxel_downsample": "voxel",
 }
@@ -42,12 +52,16 @@ __all__ = [
     "Similarity",
     "align_points",
     "chamfer",
+    "drawn_frames",
     "farthest_point_indices",
+    "pooled_pose_errors",
+    "pooled_psnr",
     "pose_auc",
     "prepare_ground_truth",
     "psnr",
     "relative_pose_errors",
     "score_points",
+    "squared_error",
     "ssim",
     "voxel_downsample",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, get_args
@@ -179,6 +180,52 @@ def pose_auc(errors: RelativePoseErrors, *, threshold: float = 30, dialect: AucD
     return int((bins - first_bin).sum()) / (bins * len(errors))
 
 
+def pooled_pose_errors(clips: Sequence[RelativePoseErrors]) -> RelativePoseErrors:
+    """The pairs of several clips as one set, as an evaluation has it that pools pairs before it takes the area.
+
+    A clip then counts by its pairs, so clips of one length give the mean over clips. Frame numbers stay those of the
+    clips, so ``pairs`` of the result no longer names frames uniquely.
+
+    Raises:
+        InputError: on no clip.
+
+    Source: VGGT ``evaluation/test_co3d.py``, which pools the sequences of a category.
+
+    >>> import numpy as np
+    >>> good = RelativePoseErrors(np.zeros(1), np.zeros(1), np.array([[0, 1]]))
+    >>> bad = RelativePoseErrors(np.full(3, 90.0), np.zeros(3), np.array([[0, 1], [0, 2], [1, 2]]))
+    >>> pose_auc(pooled_pose_errors([good, bad]))
+    0.25
+    """
+    if not clips:
+        raise InputError("pose errors of 0 clips", expected="at least one clip")
+    return RelativePoseErrors(
+        rotation_deg=np.concatenate([clip.rotation_deg for clip in clips]),
+        translation_deg=np.concatenate([clip.translation_deg for clip in clips]),
+        pairs=np.concatenate([clip.pairs for clip in clips]),
+        static_pairs=sum(clip.static_pairs for clip in clips),
+    )
+
+
+def drawn_frames(num_frames: int, count: int, seed: int) -> NDArray[np.int64]:
+    """``count`` different frames out of ``num_frames``, drawn evenly and sorted; all of them where there are no more.
+
+    Raises:
+        InputError: where ``count`` is below 2, since pairs are scored.
+
+    Source: VGGT ``evaluation/test_co3d.py`` draws 10 frames of each sequence; its generator is not part of the recipe.
+
+    >>> drawn_frames(5, 10, seed=0).tolist(), len(drawn_frames(49, 10, seed=0))
+    ([0, 1, 2, 3, 4], 10)
+    """
+    if count < 2:
+        raise InputError(f"{count} frame(s) to draw", expected="at least 2, which make a pair")
+    if count >= num_frames:
+        return np.arange(num_frames, dtype=np.int64)
+    drawn = np.random.default_rng(seed).choice(num_frames, count, replace=False)
+    return np.sort(drawn).astype(np.int64)
+
+
 def _mean_rotation(errors: RelativePoseErrors) -> float:
     return float(errors.rotation_deg.mean())
 
@@ -221,6 +268,8 @@ def _mean(name: str, title: str, worst: float, function: Any) -> Metric:
 AUC5: Final = _auc(5, "hist1deg")
 AUC15: Final = _auc(15, "hist1deg")
 AUC30: Final = _auc(30, "hist1deg")
+AUC5_EXACT: Final = _auc(5, "exact")
+AUC15_EXACT: Final = _auc(15, "exact")
 AUC30_EXACT: Final = _auc(30, "exact")
 ROTATION_ERROR: Final = _mean("rotation_deg", "Rotation error", 180.0, _mean_rotation)
 TRANSLATION_ERROR: Final = _mean("translation_deg", "Translation error", 90.0, _mean_translation)

@@ -1,4 +1,4 @@
-"""Image metrics, frame by frame: PSNR and SSIM."""
+"""Image metrics, frame by frame: PSNR and SSIM; and PSNR of pooled errors, as some evaluations have it."""
 
 from __future__ import annotations
 
@@ -81,11 +81,59 @@ def psnr(pred: ArrayLike, gt: ArrayLike) -> NDArray[np.float64]:
     >>> psnr(np.stack([gt[0] + 0.1, gt[1]]), gt)
     array([20., inf])
     """
-    pred_clip, gt_clip = _clips(pred, gt)
-    error = np.array([np.square(a - b).mean() for a, b in _frame_pairs(pred_clip, gt_clip)])
+    return _decibel(squared_error(pred, gt))
+
+
+def _decibel(error: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):
         decibel: NDArray[np.float64] = -10.0 * np.log10(error)
     return decibel
+
+
+def squared_error(pred: ArrayLike, gt: ArrayLike) -> NDArray[np.float64]:
+    """Mean squared error of each frame, with a data range of 1: what `psnr` takes the logarithm of.
+
+    Args:
+        pred: [F, H, W, 3] predicted frames, uint8 or floats in [0, 1].
+        gt: [F, H, W, 3] true frames; uint8 and floats may be mixed.
+
+    Returns:
+        [F] float64, 0 to 1.
+
+    Raises:
+        InputError: as `psnr`.
+    """
+    pred_clip, gt_clip = _clips(pred, gt)
+    return np.array([np.square(a - b).mean() for a, b in _frame_pairs(pred_clip, gt_clip)])
+
+
+def pooled_psnr(errors: ArrayLike) -> float:
+    """PSNR of many frames whose squared errors are averaged BEFORE the logarithm, as accumulating evaluators do.
+
+    Never above the mean of the frames' own PSNR (the logarithm is concave): one bad frame costs more here.
+
+    Args:
+        errors: [N] mean squared errors of frames of one size, from `squared_error`; of one clip, or of several.
+
+    Returns:
+        dB; infinity where every error is 0.
+
+    Raises:
+        InputError: on no error, a wrong shape, or errors that are negative or not finite.
+
+    Source: torchmetrics ``PeakSignalNoiseRatio``, which sums squared errors over all updates.
+
+    >>> import numpy as np
+    >>> errors = np.array([0.01, 0.0001])
+    >>> round(pooled_psnr(errors), 2), (-10 * np.log10(errors)).mean().round(2).item()
+    (22.97, 30.0)
+    """
+    found = np.asarray(errors, dtype=np.float64)
+    if found.ndim != 1 or found.size == 0:
+        raise InputError(f"errors of shape {list(found.shape)}", expected="one squared error a frame, at least one")
+    if not (np.isfinite(found).all() and found.min() >= 0):
+        raise InputError("squared errors that are negative or not finite", expected="the output of squared_error")
+    return float(_decibel(found.mean(keepdims=True))[0])
 
 
 def _gaussian_weights() -> NDArray[np.float64]:

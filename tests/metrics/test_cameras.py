@@ -13,18 +13,22 @@ from scipy.spatial.transform import Rotation
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics.cameras import (
     AUC5,
+    AUC5_EXACT,
     AUC15,
+    AUC15_EXACT,
     AUC30,
     AUC30_EXACT,
     ROTATION_ERROR,
     TRANSLATION_ERROR,
     RelativePoseErrors,
+    drawn_frames,
+    pooled_pose_errors,
     pose_auc,
     relative_pose_errors,
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
-METRICS = (AUC5, AUC15, AUC30, AUC30_EXACT, ROTATION_ERROR, TRANSLATION_ERROR)
+METRICS = (AUC5, AUC15, AUC30, AUC5_EXACT, AUC15_EXACT, AUC30_EXACT, ROTATION_ERROR, TRANSLATION_ERROR)
 
 
 def poses_of(rotation: Rotation, centres: np.ndarray) -> np.ndarray:
@@ -373,3 +377,47 @@ def test_inputs_are_not_modified() -> None:
     assert gt.flags.writeable
     assert not errors.rotation_deg.flags.writeable
     assert errors.largest_deg.max() < 0.01
+
+
+@given(SEEDS, st.lists(st.integers(2, 7), min_size=1, max_size=4))
+@settings(max_examples=30)
+def test_pooled_area_is_the_mean_of_clips_weighted_by_their_pairs(seed: int, lengths: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    clips = []
+    for frames in lengths:
+        gt = random_poses(rng, frames)
+        clips.append(relative_pose_errors(nudged(gt, rng, 0.2), gt))
+    pooled = pooled_pose_errors(clips)
+    assert len(pooled) == sum(len(clip) for clip in clips)
+    for dialect in ("hist1deg", "exact"):
+        own = [pose_auc(clip, dialect=dialect) for clip in clips]
+        expected = np.average(own, weights=[len(clip) for clip in clips])
+        assert pose_auc(pooled, dialect=dialect) == pytest.approx(expected, abs=1e-12)
+
+
+def test_pooling_keeps_what_it_pools() -> None:
+    one, other = errors_of([1.0, 2.0], [3.0, 4.0]), errors_of([5.0])
+    pooled = pooled_pose_errors([one, other])
+    assert pooled.rotation_deg.tolist() == [1, 2, 5]
+    assert pooled.translation_deg.tolist() == [3, 4, 0]
+    with pytest.raises(InputError, match="0 clips"):
+        pooled_pose_errors([])
+
+
+@given(st.integers(2, 60), st.integers(2, 20), SEEDS)
+def test_drawn_frames_are_different_sorted_and_the_same_for_a_seed(num_frames: int, count: int, seed: int) -> None:
+    drawn = drawn_frames(num_frames, count, seed)
+    assert len(drawn) == min(num_frames, count)
+    assert (np.diff(drawn) > 0).all()
+    assert drawn[0] >= 0
+    assert drawn[-1] < num_frames
+    assert drawn.tolist() == drawn_frames(num_frames, count, seed).tolist()
+
+
+def test_every_frame_is_drawn_sometimes() -> None:
+    counts = np.zeros(12)
+    for seed in range(400):
+        counts[drawn_frames(12, 3, seed)] += 1
+    assert counts.min() > 60  # 100 expected
+    with pytest.raises(InputError, match="at least 2"):
+        drawn_frames(5, 1, 0)

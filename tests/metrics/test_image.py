@@ -13,7 +13,16 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics import image
-from gen3r_bench.metrics.image import PSNR, SSIM, SSIM_SAMPLE, SSIM_TORCHMETRICS, psnr, ssim
+from gen3r_bench.metrics.image import (
+    PSNR,
+    SSIM,
+    SSIM_SAMPLE,
+    SSIM_TORCHMETRICS,
+    pooled_psnr,
+    psnr,
+    squared_error,
+    ssim,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 DIALECTS = ("skimage-gauss", "skimage-gauss-sample", "torchmetrics")
@@ -243,3 +252,36 @@ def test_ssim_refuses() -> None:
 
 def test_psnr_of_one_pixel() -> None:
     assert psnr(np.full((1, 1, 1, 3), 0.5), np.zeros((1, 1, 1, 3)))[0] == pytest.approx(20 * np.log10(2))
+
+
+def test_pooled_psnr_is_torchmetrics_accumulated_over_updates() -> None:
+    import torch
+    from torchmetrics.image import PeakSignalNoiseRatio
+
+    accumulated = PeakSignalNoiseRatio(data_range=1.0)
+    errors = []
+    for seed, size in ((0, 0.02), (1, 0.1), (2, 0.3)):
+        pred, gt = noise(seed, size=size)
+        accumulated.update(torch.from_numpy(pred), torch.from_numpy(gt))
+        errors.append(squared_error(pred, gt))
+    assert pooled_psnr(np.concatenate(errors)) == pytest.approx(float(accumulated.compute()), rel=1e-6)
+
+
+@given(st.lists(st.floats(1e-8, 1.0), min_size=1, max_size=20))
+def test_pooling_never_raises_psnr(errors: list[float]) -> None:
+    found = np.array(errors)
+    own = -10 * np.log10(found)
+    assert own.min() - 1e-9 <= pooled_psnr(found) <= own.mean() + 1e-9
+
+
+def test_squared_error_is_what_psnr_takes_the_logarithm_of() -> None:
+    pred, gt = photographs()
+    np.testing.assert_allclose(-10 * np.log10(squared_error(pred, gt)), psnr(pred, gt), rtol=1e-12)
+    assert pooled_psnr(squared_error(gt, gt)) == np.inf
+    assert pooled_psnr([0.01]) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("errors", [[], [[0.1]], [-0.1], [np.nan], [np.inf, 0.1]])
+def test_pooled_psnr_refuses_what_is_no_error(errors: list) -> None:
+    with pytest.raises(InputError, match="error"):
+        pooled_psnr(errors)
