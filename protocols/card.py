@@ -35,13 +35,17 @@ class ClipPlan(_Frozen):
 
 
 class GeometryOptions(_Frozen):
-    """How point clouds are aligned and sampled; the defaults are the released code's (docs/protocols.md)."""
+    """How point clouds are aligned and sampled; the defaults are the released code's (docs/protocols.md).
+
+    ``fps_start="middle"`` and ``mask="unmasked-prediction"`` (predicted points count where the truth is unknown) are
+    diagnostics: they show what a choice is worth.
+    """
 
     alignment_scale: Literal["variance-ratio", "umeyama", "none"] = "variance-ratio"
     voxel_size: float | None = 0.005
     num_points: int = 20_000
-    fps_start: Literal["first", "open3d"] = "first"
-    mask: Literal["ground-truth-valid"] = "ground-truth-valid"
+    fps_start: Literal["first", "open3d", "middle"] = "first"
+    mask: Literal["ground-truth-valid", "unmasked-prediction"] = "ground-truth-valid"
 
 
 class Card(_Frozen):

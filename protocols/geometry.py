@@ -62,7 +62,7 @@ class SceneTruth:
         self.scene = scene
         self._mutex = threading.Lock()
         self._points: NDArray[np.float32] | None = None
-        self._clouds: dict[tuple[GeometryOptions, Backend], GroundTruthCloud] = {}
+        self._clouds: dict[tuple[object, ...], GroundTruthCloud] = {}
 
     def points(self) -> NDArray[np.float32]:
         """[F, H, W, 3] world points of the ground truth."""
@@ -74,9 +74,11 @@ class SceneTruth:
     def cloud(self, options: GeometryOptions, backend: Backend = "exact") -> GroundTruthCloud:
         """The sampled cloud of all frames under the given options."""
         points = self.points()
+        # neither the alignment nor which predicted pixels count has a part in the true cloud
+        made_with = (options.voxel_size, options.num_points, options.fps_start, backend)
         with self._mutex:
-            if (options, backend) not in self._clouds:
-                self._clouds[options, backend] = prepare_ground_truth(
+            if made_with not in self._clouds:
+                self._clouds[made_with] = prepare_ground_truth(
                     points,
                     self.scene.valid,
                     voxel_size=options.voxel_size,
@@ -84,7 +86,7 @@ class SceneTruth:
                     start=options.fps_start,
                     backend=backend,
                 )
-            return self._clouds[options, backend]
+            return self._clouds[made_with]
 
 
 def score_geometry(
@@ -117,5 +119,6 @@ def score_geometry(
         start=options.fps_start,
         pred_start=pred_fps_start,
         ground_truth=truth.cloud(options, backend) if whole or given_views_only else None,
+        masked_prediction=options.mask == "ground-truth-valid",
         backend=backend,
     )

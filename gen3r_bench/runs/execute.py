@@ -1,7 +1,7 @@
 """Carries out a plan: reads each clip once, asks each row once a conditioning, scores, and writes records.
 
-This is the one place that catches a broad exception: whatever a dataset, a method or a metric raises on one scene
-becomes a failure record with its reason, and the other scenes go on.
+Whatever a dataset, a method or a metric raises on one scene becomes a failure record with its reason, and the other
+scenes go on.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import resource
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -25,6 +24,7 @@ from gen3r_bench.protocols.card import Card
 from gen3r_bench.protocols.conditioning import condition, conditioning_name
 from gen3r_bench.protocols.geometry import SceneTruth
 from gen3r_bench.protocols.scoring import Scores, check_fit, score
+from gen3r_bench.runs.attempt import Failure, attempt
 from gen3r_bench.runs.bundle import write_bundle
 from gen3r_bench.runs.kept import bundle_folder
 from gen3r_bench.runs.plan import Plan, Task, merged_header, record_key
@@ -37,28 +37,6 @@ Progress = Callable[[str, int], None]
 """Called with a scene and the number of records that are new or were found finished."""
 T = TypeVar("T")
 FAILURES_NAME = "failures.log"
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why something could not be done, in one line; the traceback goes to ``failures.log``."""
-
-    reason: str
-    details: str = ""
-
-
-def _attempt(action: Callable[[], T]) -> T | _Failure:
-    """The result of an action on one scene, or its failure. Writing into the run is never wrapped in it: a full disk
-    is not a scene's failure, and stops the run.
-    """
-    try:
-        return action()
-    except BenchError as error:
-        return _Failure(str(error))
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        return _Failure(f"{message} ({Path(frame.filename).name}:{frame.lineno})", traceback.format_exc())
 
 
 def execute(
@@ -120,35 +98,35 @@ class _Work:
 
     def run(self, task: Task) -> None:
         """Read one clip, and score every row, seed and card on it that has no finished record yet."""
-        fingerprint = _attempt(lambda: self.plan.fingerprint(task))
-        truth: SceneTruth | _Failure | None = None
+        fingerprint = attempt(lambda: self.plan.fingerprint(task))
+        truth: SceneTruth | Failure | None = None
         for row in self.plan.rows:
             if self.stop.is_set():
                 return
-            row_fingerprint = _attempt(lambda row=row: row.fingerprint(task.scene_id))  # type: ignore[misc]
+            row_fingerprint = attempt(lambda row=row: row.fingerprint(task.scene_id))  # type: ignore[misc]
             for seed in self.plan.seeds:
                 keys = {card.name: self._key(task, card, fingerprint, row_fingerprint, seed) for card in task.cards}
                 finished = {name for name, key in keys.items() if self._is_finished(key)}
                 missing = [card for card in task.cards if card.name not in finished]
                 if missing and truth is None:
-                    truth = fingerprint if isinstance(fingerprint, _Failure) else self._read(task)
+                    truth = fingerprint if isinstance(fingerprint, Failure) else self._read(task)
                 for record in self._records(task, missing, row, fingerprint, row_fingerprint, seed, truth):
                     self.writer.append(record.model_copy(update={"key": keys[record.protocol]}))
                 self.progress(task.scene_id, len(task.cards))
 
-    def _read(self, task: Task) -> SceneTruth | _Failure:
+    def _read(self, task: Task) -> SceneTruth | Failure:
         dataset = self.plan.datasets[task.dataset].reader
-        return _attempt(lambda: SceneTruth(dataset.load(task.scene_id, task.profile)))
+        return attempt(lambda: SceneTruth(dataset.load(task.scene_id, task.profile)))
 
     def _is_finished(self, key: str) -> bool:
         found = self.writer.found.get(key)
         return found is not None and found.status != "failed"
 
     def _key(
-        self, task: Task, card: Card, fingerprint: str | _Failure, row_fingerprint: str | _Failure, seed: int
+        self, task: Task, card: Card, fingerprint: str | Failure, row_fingerprint: str | Failure, seed: int
     ) -> str:
         clip, row = (
-            f"unreadable: {part.reason}" if isinstance(part, _Failure) else part
+            f"unreadable: {part.reason}" if isinstance(part, Failure) else part
             for part in (fingerprint, row_fingerprint)
         )
         return record_key(card, task.dataset, task.scene_id, clip, row, seed, self.plan.geometry_backend)
@@ -158,13 +136,13 @@ class _Work:
         task: Task,
         cards: list[Card],
         row: Row,
-        fingerprint: str | _Failure,
-        row_fingerprint: str | _Failure,
+        fingerprint: str | Failure,
+        row_fingerprint: str | Failure,
         seed: int,
-        truth: SceneTruth | _Failure | None,
+        truth: SceneTruth | Failure | None,
     ) -> list[Record]:
         """One record a card, in the cards' order; cards that share a conditioning share one prediction."""
-        predictions: dict[str, Prediction | _Failure | str] = {}
+        predictions: dict[str, Prediction | Failure | str] = {}
         records = []
         for card in cards:
             blank = Record.model_construct(
@@ -176,15 +154,15 @@ class _Work:
                 scene_id=task.scene_id,
                 row=row.entry.label,
                 seed=seed,
-                clip_fingerprint="" if isinstance(fingerprint, _Failure) else fingerprint,
+                clip_fingerprint="" if isinstance(fingerprint, Failure) else fingerprint,
                 device=self.plan.device,
                 in_training_set=task.dataset in row.entry.training_sets,
             )
             assert truth is not None
-            if isinstance(truth, _Failure):
+            if isinstance(truth, Failure):
                 records.append(self._failed(blank, truth))
                 continue
-            if isinstance(row_fingerprint, _Failure):
+            if isinstance(row_fingerprint, Failure):
                 records.append(self._failed(blank, row_fingerprint))
                 continue
             name = conditioning_name(card)
@@ -193,7 +171,7 @@ class _Work:
             records.append(self._scored(blank, card, row, truth, predictions[name]))
         return records
 
-    def _predict(self, card: Card, row: Row, seed: int, truth: SceneTruth) -> Prediction | _Failure | str:
+    def _predict(self, card: Card, row: Row, seed: int, truth: SceneTruth) -> Prediction | Failure | str:
         """The row's prediction, its failure, or in words why the row does not take this conditioning."""
         scene = truth.scene
         conditioning = condition(scene, card, seed)
@@ -208,19 +186,19 @@ class _Work:
                 return prediction
             return replace(prediction, seconds=seconds, peak_memory_bytes=memory)
 
-        prediction = _attempt(predict)
+        prediction = attempt(predict)
         if self.keep_predictions and isinstance(prediction, Prediction):
             folder = bundle_folder(self.writer.run, row.entry.label, card, seed, scene.dataset, scene.scene_id)
             write_bundle(folder, prediction)
         return prediction
 
     def _scored(
-        self, blank: Record, card: Card, row: Row, truth: SceneTruth, prediction: Prediction | _Failure | str
+        self, blank: Record, card: Card, row: Row, truth: SceneTruth, prediction: Prediction | Failure | str
     ) -> Record:
         num_frames = truth.scene.num_frames
         if isinstance(prediction, str):
             return _checked(blank, status="unsupported", reason=prediction, num_frames=num_frames)
-        if isinstance(prediction, _Failure):
+        if isinstance(prediction, Failure):
             return self._failed(blank, prediction)
         began = time.perf_counter()
 
@@ -254,10 +232,10 @@ class _Work:
                 memory_source=_memory_source(self.plan.device),
             )
 
-        record = _attempt(make_record)
-        return self._failed(blank, record) if isinstance(record, _Failure) else record
+        record = attempt(make_record)
+        return self._failed(blank, record) if isinstance(record, Failure) else record
 
-    def _failed(self, blank: Record, failure: _Failure) -> Record:
+    def _failed(self, blank: Record, failure: Failure) -> Record:
         if failure.details:
             path = self.writer.run / FAILURES_NAME
             with explained("append to", path), path.open("a") as log:

@@ -1,0 +1,35 @@
+"""The one boundary that turns whatever a dataset, a method or a metric raises on one scene into a reason."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from gen3r_bench.errors import BenchError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something could not be done, in one line; ``details`` is a traceback for the log, where nobody expected it."""
+
+    reason: str
+    details: str = ""
+
+
+def attempt(action: Callable[[], T]) -> T | Failure:
+    """The result of an action on one scene, or its failure. Writing into the run is never wrapped in it: a full disk
+    is not a scene's failure, and stops the run.
+    """
+    try:
+        return action()
+    except BenchError as error:
+        return Failure(str(error))
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        return Failure(f"{message} ({Path(frame.filename).name}:{frame.lineno})", traceback.format_exc())
