@@ -90,6 +90,8 @@ def score_frames(
     pred_rgb: NDArray[np.uint8],
     true_rgb: NDArray[np.uint8],
     novel: NDArray[np.bool_],
+    *,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Mean of a per-frame metric over the frames that the card scores.
 
@@ -99,13 +101,15 @@ def score_frames(
         pred_rgb: [n, H, W, 3] uint8.
         true_rgb: [n, H, W, 3] uint8, the same frames.
         novel: [n] whether the frame was withheld from the method.
+        device: where the metric's network runs, if it has one.
 
     Returns:
         ``metric.key`` for all frames and ``metric.key/novel`` for the withheld ones, where the card asks for them and
         there are any.
     """
     assert metric.function is not None
-    per_frame = np.asarray(metric.function(pred_rgb, true_rgb), dtype=np.float64)
+    options = {"device": device} if metric.takes_device else {}
+    per_frame = np.asarray(metric.function(pred_rgb, true_rgb, **options), dtype=np.float64)
     if metric.name == "psnr":
         per_frame = np.minimum(per_frame, card.psnr_cap_db)
     scores = {}

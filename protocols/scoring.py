@@ -24,12 +24,16 @@ Coverage = Literal["all", "subset", "given-views"]
 
 @dataclass(slots=True)
 class Scores:
-    """What a prediction gets under one card: numbers by metric key, or the reason why there is none."""
+    """What a prediction gets under one card: numbers by metric key, or the reason why there is none.
+
+    ``facts`` says by metric key what it was computed with, where that is more than this suite.
+    """
 
     coverage: Coverage
     n_frames: int
     values: dict[str, float] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
     geometry: GeometryScore | None = None
     flags: list[str] = field(default_factory=list)
 
@@ -66,6 +70,7 @@ def score(
     *,
     pred_fps_start: Literal["first", "middle"] | None = None,
     backend: Backend = "exact",
+    device: str = "cpu",
 ) -> Scores:
     """Score one prediction under one card.
 
@@ -76,6 +81,7 @@ def score(
         metrics: registered metrics by key.
         pred_fps_start: overrides where the prediction's farthest point sampling starts (the ``resample`` row).
         backend: ``exact`` (ours) or ``released`` (the authors' libraries).
+        device: where the networks of metrics run.
 
     Raises:
         InputError, AlignmentError: where the prediction cannot be scored; the run writes a failure record.
@@ -91,8 +97,9 @@ def score(
         metric = metrics.get(key)
         if metric is None:
             raise InputError(f"protocol {card.name} asks for metric {key!r}", expected=f"one of {', '.join(metrics)}")
-        if metric.function is None:
-            result.unsupported[key] = metric.unsupported_reason
+        obstacle = metric.obstacle()
+        if obstacle is not None:
+            result.unsupported[key] = obstacle
         else:
             by_kind[metric.kind].append(metric)
 
@@ -144,10 +151,13 @@ def score(
             given = conditioning_indices(card.setting, scene.num_frames)
             novel = ~np.isin(indices, given)
             for metric in by_kind["frames"]:
-                result.values.update(score_frames(card, metric, prediction.rgb, true_rgb, novel))
+                result.values.update(score_frames(card, metric, prediction.rgb, true_rgb, novel, device=device))
             for metric in by_kind["video"]:
                 assert metric.function is not None
                 result.values[metric.key] = float(metric.function(prediction.rgb, true_rgb))
+    for key in card.metrics:
+        if key not in result.unsupported and (facts := metrics[key].facts(device)):
+            result.facts[key] = facts
     return result
 
 

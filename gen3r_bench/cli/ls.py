@@ -136,7 +136,7 @@ def protocols(
 
 @app.command()
 def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
-    """Metrics in every dialect."""
+    """Metrics in every dialect, and whether they can be computed on this machine as it is now."""
     import math
 
     from gen3r_bench import registry
@@ -148,13 +148,15 @@ def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON inste
             "unit": metric.unit or None,
             "better": "higher" if metric.higher_is_better else "lower",
             "range": [bound if math.isfinite(bound) else str(bound) for bound in metric.bounds],
-            "computed": metric.function is not None,
+            "computed": obstacle is None,
             "reference": metric.reference,
-            "unsupported_reason": metric.unsupported_reason,
+            "unavailable": obstacle,
+            "reference_or_obstacle": metric.reference if obstacle is None else f"unavailable: {obstacle}",
         }
         for metric in registry.metrics().values()
+        for obstacle in [metric.obstacle()]
     ]
-    _show(rows, ["key", "unit", "better", "computed", "reference"], json_)
+    _show(rows, ["key", "unit", "better", "computed", "reference_or_obstacle"], json_)
 
 
 @app.command()

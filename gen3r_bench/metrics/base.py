@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+RANDOM_WEIGHTS: Final = "random-weights"
+"""The fact ``weights`` in the provenance of a score that was computed with random weights: no table shows it."""
 Kind = Literal["points", "poses", "frames", "video"]
 
 
@@ -26,6 +28,12 @@ class Metric:
             uint8 frames, giving one value a frame; ``video``: the same, giving one value.
         function: the computation; None where this version cannot compute it yet.
         unsupported_reason: why ``function`` is None.
+        takes_device: whether ``function`` takes a keyword ``device``, on which its network runs.
+        unavailable: says why the metric cannot be computed on this machine as it is now (a package or a file of
+            weights is missing) and what mends that; None where it can. Asked before every prediction, so it is quick.
+        provenance: facts that decide a score besides the suite: versions of packages, hashes of weights, choices of an
+            input. Scores that differ in ``antialias`` or ``reference_image`` never share a column, and ``weights:
+            random-weights`` is no score at all.
     """
 
     name: str
@@ -38,8 +46,22 @@ class Metric:
     kind: Kind
     function: Callable[..., Any] | None
     unsupported_reason: str = ""
+    takes_device: bool = False
+    unavailable: Callable[[], str | None] | None = None
+    provenance: Callable[[], Mapping[str, str]] | None = None
 
     @property
     def key(self) -> str:
         """``name@dialect``, the name of the metric in records."""
         return f"{self.name}@{self.dialect}"
+
+    def obstacle(self) -> str | None:
+        """Why it cannot be computed here and now, or None where it can."""
+        if self.function is None:
+            return self.unsupported_reason
+        return None if self.unavailable is None else self.unavailable()
+
+    def facts(self, device: str) -> dict[str, str]:
+        """What a score on ``device`` is made with; empty for a metric that needs nothing but this suite."""
+        facts = dict(self.provenance()) if self.provenance is not None else {}
+        return {**facts, "device": device.partition(":")[0]} if facts and self.takes_device else facts

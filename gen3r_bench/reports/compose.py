@@ -11,7 +11,14 @@ from typing import Final, TypeVar
 from gen3r_bench.errors import InputError, UnknownNameError
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.reports.paper import METHOD_TITLES, METRICS, SETTING_TITLES, CellKey, PaperTable, paper_table
-from gen3r_bench.reports.summary import CellStats, row_facts, summarise
+from gen3r_bench.reports.summary import (
+    CellStats,
+    Conditions,
+    conditions_text,
+    provenances_shown,
+    row_facts,
+    summarise,
+)
 from gen3r_bench.reports.tables import (
     MISSING,
     Cell,
@@ -40,13 +47,17 @@ _Place = tuple[tuple[object, ...], str]
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """One cell of a run with everything that says where it may stand."""
+    """One cell of a run with everything that says where it may stand.
+
+    ``conditions`` are those of its scores where other cells of the table were computed under other ones.
+    """
 
     run: Run
     entry: PlanEntry
     row: RowEntry
     stats: CellStats
     metric: Metric
+    conditions: Conditions = ()
 
     @property
     def setting(self) -> Setting:
@@ -55,10 +66,10 @@ class _Measured:
 
     @property
     def group(self) -> tuple[object, ...]:
-        """Equal for cells over the same data: scenes, frames, size, and the code that samples point clouds."""
+        """Equal for cells over the same data, made by the same code: scenes, frames, size, and what moves scores."""
         entry, backend = self.entry, self.run.header.geometry_backend if self.metric.kind == "points" else "exact"
         clip = (entry.dataset, entry.dataset_title, entry.frames, entry.stride, entry.start, entry.image_size)
-        return (*clip, frozenset(entry.scenes), backend)
+        return (*clip, frozenset(entry.scenes), backend, self.conditions)
 
     @property
     def group_title(self) -> str:
@@ -68,6 +79,8 @@ class _Measured:
             parts.append(f"{len(entry.scenes)} of {entry.scenes_in_full} scenes")
         if self.metric.kind == "points" and self.run.header.geometry_backend != "exact":
             parts.append(f"{self.run.header.geometry_backend} backend")
+        if self.conditions:
+            parts.append(conditions_text(self.conditions))
         return " · ".join(parts)
 
     def source(self) -> Source:
@@ -112,6 +125,18 @@ def _measured_cells(run: Run, metrics: Mapping[str, Metric], protocols: Iterable
         entry = entries[stats.protocol, stats.dataset]
         cells.append(_Measured(run, entry, run.header.row(stats.row), stats, metrics[key]))
     return cells
+
+
+def _divided(cells: Sequence[_Measured]) -> list[_Measured]:
+    """The same cells, each with its conditions where its metric was computed under more than one set of them here."""
+    found: dict[str, set[Conditions]] = {}
+    for cell in cells:
+        if cell.stats.mean is not None:
+            found.setdefault(cell.metric.key, set()).add(cell.stats.conditions)
+    return [
+        replace(cell, conditions=cell.stats.conditions) if len(found.get(cell.metric.key, ())) > 1 else cell
+        for cell in cells
+    ]
 
 
 class _Footnotes:
@@ -209,17 +234,20 @@ def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
     names = [card.name for card in run.header.protocols]
     if protocol not in names:
         raise UnknownNameError("protocol of this run", protocol, names)
-    cells = _measured_cells(run, metrics, [protocol])
+    cells = _divided(_measured_cells(run, metrics, [protocol]))
     entries = [entry for entry in run.header.plan if entry.protocol == protocol]
     groups = []
-    columns: dict[tuple[str, str], Metric] = {}
+    columns: dict[tuple[str, Conditions, str], Metric] = {}
     for entry in entries:
-        keys = {cell.stats.metric: cell.metric for cell in cells if cell.entry is entry}
-        groups.append(ColumnGroup(f"{entry.dataset_title} · {_clip(entry)}", _heads(keys)))
-        columns |= {(entry.dataset, key): metric for key, metric in keys.items()}
+        here = [cell for cell in cells if cell.entry is entry]
+        for conditions in dict.fromkeys(cell.conditions for cell in here):
+            keys = {cell.stats.metric: cell.metric for cell in here if cell.conditions == conditions}
+            title = " · ".join(filter(None, [entry.dataset_title, _clip(entry), conditions_text(conditions)]))
+            groups.append(ColumnGroup(title, _heads(keys)))
+            columns |= {(entry.dataset, conditions, key): metric for key, metric in keys.items()}
     footnotes = _Footnotes()
     rows = _measured_rows(
-        {(cell.row.label, (cell.entry.dataset, cell.stats.metric)): cell for cell in cells},
+        {(cell.row.label, (cell.entry.dataset, cell.conditions, cell.stats.metric)): cell for cell in cells},
         columns,
         {row.label: row for row in run.header.rows},
         {},
@@ -299,6 +327,11 @@ def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Seq
         for protocol in dict.fromkeys(entry.protocol for entry in entries):
             for label, facts in row_facts(run, protocol).items():
                 lines += [f"{label}, {protocol}: {text} ({n} records)." for text, n in _merged(facts).items()]
+            lines += [
+                f"{key} computed with {_listed(facts)}."
+                for key, found in provenances_shown(run, protocol).items()
+                for facts in found
+            ]
         datasets = {entry.dataset: entry.dataset_title for entry in entries}
         for row in run.header.rows:
             trained = [title for name, title in datasets.items() if name in row.training_sets]
@@ -307,6 +340,13 @@ def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Seq
     if footnotes:
         lines.append("A cell that misses scenes which others have is not ranked.")
     return list(dict.fromkeys(lines))
+
+
+def _listed(facts: Mapping[str, str]) -> str:
+    """Facts of a provenance in one line; a hash by its first digits."""
+    return ", ".join(
+        f"{name} {value[:12] if re.fullmatch('[0-9a-f]{64}', value) else value}" for name, value in facts.items()
+    )
 
 
 def _counted(left_out: Mapping[str, int], most: int = 3) -> str:
@@ -365,7 +405,7 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
         UnknownNameError: where a metric of a run is not registered here.
     """
     paper = paper_table(number)
-    cells = [cell for run in runs for cell in _cells_for(paper, run, metrics)]
+    cells = _divided([cell for run in runs for cell in _cells_for(paper, run, metrics)])
     _check_cards(cells)
     rows = _check_rows(cells)
     settings = list(paper.rows)
@@ -428,7 +468,8 @@ def _cells_for(paper: PaperTable, run: Run, metrics: Mapping[str, Metric]) -> li
     headline: dict[tuple[str, str, str], str] = {}
     cells = []
     for cell in _measured_cells(run, metrics, [card.name for card in feeding]):
-        if cell.metric.name not in paper.metrics:
+        asked = run.header.card(cell.entry.protocol).content["metrics"]
+        if cell.metric.name not in paper.metrics or cell.metric.key not in asked:
             continue
         first = headline.setdefault((cell.entry.protocol, cell.entry.dataset, cell.metric.key), cell.stats.metric)
         if cell.stats.metric == first:

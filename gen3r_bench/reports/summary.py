@@ -6,12 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gen3r_bench.errors import StoreError
-from gen3r_bench.runs.record import CardEntry, PlanEntry, Record
+from gen3r_bench.metrics.base import RANDOM_WEIGHTS
+from gen3r_bench.runs.record import CardEntry, PlanEntry, Record, RunHeader
 from gen3r_bench.runs.store import Run
 
 NOT_RUN = "not run yet"
+RANDOM = "computed with random weights, which is no score"
+SEPARATING_FACTS: Final = ("antialias", "reference_image")
+"""Facts of a provenance that move a score by more than methods differ: such scores never share a column."""
+Conditions = tuple[tuple[str, str], ...]
+"""The separating facts that scores have in common, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,7 @@ class CellStats:
         scenes: the scored scenes.
         planned: how many scenes the run set out to score.
         reasons: why a score is missing, and for how many (scene, seed) pairs.
+        conditions: what its scores were computed under, where that must be the same all along a column.
     """
 
     protocol: str
@@ -34,6 +42,7 @@ class CellStats:
     scenes: frozenset[str]
     planned: int
     reasons: Mapping[str, int]
+    conditions: Conditions = ()
 
     @property
     def n(self) -> int:
@@ -44,7 +53,8 @@ def summarise(run: Run) -> list[CellStats]:
     """Statistics of every cell that a run set out to fill, in the order of its header.
 
     The header decides what counts: records of scenes, seeds or rows that it no longer names are left out. Where a scene
-    was scored twice for one row and seed (after a change of weights), the later record counts.
+    was scored twice for one row and seed (after a change of weights), the later record counts. A score of random weights
+    is none. Where scores of one metric were computed under different conditions, there is a cell for each of these.
 
     Raises:
         StoreError: where a record was scored under another version of the protocol than the header's.
@@ -56,14 +66,55 @@ def summarise(run: Run) -> list[CellStats]:
     cells = []
     for entry in run.header.plan:
         keys = _score_keys(run.header.card(entry.protocol), seen.get(entry.protocol, set()))
+        here = [item for place, item in records.items() if place[:2] == (entry.protocol, entry.dataset)]
+        conditions = {key: _conditions_of(run.header, here, key) for key in keys}
         for row in run.header.rows:
             planned = {
                 (scene, seed): records.get((entry.protocol, entry.dataset, row.label, scene, seed))
                 for scene in entry.scenes
                 for seed in run.header.seeds
             }
-            cells += [_cell(entry, row.label, key, planned) for key in keys]
+            cells += [
+                _cell(run.header, entry, row.label, key, planned, condition)
+                for key in keys
+                for condition in conditions[key]
+            ]
     return cells
+
+
+def _conditions_of(header: RunHeader, records: Iterable[Record], key: str) -> list[Conditions]:
+    """The different conditions under which a score was computed; one without facts where there is no score yet."""
+    scored = (record for record in records if key in record.scores and not _is_random(header, record, key))
+    return sorted({_conditions(header, record, key) for record in scored}) or [()]
+
+
+def _facts(header: RunHeader, record: Record, key: str) -> Mapping[str, str]:
+    return header.provenances.get(record.made_with.get(key.partition("/")[0], ""), {})
+
+
+def _conditions(header: RunHeader, record: Record, key: str) -> Conditions:
+    facts = _facts(header, record, key)
+    return tuple((name, facts[name]) for name in SEPARATING_FACTS if name in facts)
+
+
+def _is_random(header: RunHeader, record: Record, key: str) -> bool:
+    return _facts(header, record, key).get("weights") == RANDOM_WEIGHTS
+
+
+def conditions_text(conditions: Conditions) -> str:
+    """Such as ``antialias yes, reference image first``."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in conditions)
+
+
+def provenances_shown(run: Run, protocol: str) -> dict[str, list[Mapping[str, str]]]:
+    """What each metric of a protocol was computed with, by metric key; several where records differ."""
+    found: dict[str, list[Mapping[str, str]]] = {}
+    for (name, *_), record in _by_cell(run).items():
+        for key in record.made_with if name == protocol else ():
+            facts = _facts(run.header, record, key)
+            if facts and facts not in found.setdefault(key, []):
+                found[key].append(facts)
+    return found
 
 
 def row_facts(run: Run, protocol: str) -> dict[str, Counter[str]]:
@@ -103,26 +154,49 @@ def _by_cell(run: Run) -> dict[tuple[str, str, str, str, int], Record]:
 
 
 def _score_keys(card: CardEntry, seen: set[str]) -> list[str]:
-    """Score keys of a protocol in column order: its metrics, each for the choices of frames that any record has."""
+    """Score keys of a protocol in column order: its metrics, each for the choices of frames that any record has.
+
+    Metrics that were appended to the run and that the card does not ask for come last.
+    """
     keys = []
-    for metric in card.content["metrics"]:
+    asked = list(card.content["metrics"])
+    for metric in [*asked, *sorted({key.partition("/")[0] for key in seen} - set(asked))]:
         variants = [metric if frames == "all" else f"{metric}/{frames}" for frames in card.content["frames_scored"]]
         # Only metrics of frames come in variants; before a first score nobody knows, and the bare key stands for all.
         keys += [key for key in variants if key in seen] or [metric]
     return keys
 
 
-def _cell(entry: PlanEntry, row: str, key: str, planned: Mapping[tuple[str, int], Record | None]) -> CellStats:
+def _cell(
+    header: RunHeader,
+    entry: PlanEntry,
+    row: str,
+    key: str,
+    planned: Mapping[tuple[str, int], Record | None],
+    conditions: Conditions,
+) -> CellStats:
     scores: dict[str, list[float]] = {}
     reasons: Counter[str] = Counter()
     for (scene, _seed), record in planned.items():
-        if record is not None and key in record.scores:
-            scores.setdefault(scene, []).append(record.scores[key])
-        else:
+        if record is None or key not in record.scores:
             reasons[_why_not(record, key)] += 1
+        elif _is_random(header, record, key):
+            reasons[RANDOM] += 1
+        elif (found := _conditions(header, record, key)) != conditions:
+            reasons[f"in another column: computed with {conditions_text(found) or 'nothing stated'}"] += 1
+        else:
+            scores.setdefault(scene, []).append(record.scores[key])
     mean = _mean(_mean(values) for values in scores.values()) if scores else None
     return CellStats(
-        entry.protocol, entry.dataset, row, key, mean, frozenset(scores), len(entry.scenes), dict(reasons.most_common())
+        entry.protocol,
+        entry.dataset,
+        row,
+        key,
+        mean,
+        frozenset(scores),
+        len(entry.scenes),
+        dict(reasons.most_common()),
+        conditions,
     )
 
 

@@ -202,7 +202,7 @@ class _Work:
             return self._failed(blank, prediction)
         began = time.perf_counter()
 
-        def make_record() -> Record:
+        def make_record() -> tuple[Record, Scores]:
             scores = score(
                 card,
                 truth,
@@ -210,11 +210,12 @@ class _Work:
                 self.metrics,
                 pred_fps_start=row.pred_fps_start,
                 backend=self.plan.geometry_backend,
+                device=self.plan.device,
             )
             bad = next((key for key, value in scores.values.items() if not np.isfinite(value)), None)
             if bad is not None:
                 raise BenchError(f"{bad} came out as {scores.values[bad]}, which is not a score")
-            return _checked(
+            record = _checked(
                 blank,
                 status="ok" if scores.values else "unsupported",
                 scores=scores.values,
@@ -231,9 +232,14 @@ class _Work:
                 peak_memory_bytes=prediction.peak_memory_bytes,
                 memory_source=_memory_source(self.plan.device),
             )
+            return record, scores
 
-        record = attempt(make_record)
-        return self._failed(blank, record) if isinstance(record, Failure) else record
+        made = attempt(make_record)
+        if isinstance(made, Failure):
+            return self._failed(blank, made)
+        record, scores = made
+        made_with = {key: self.writer.note_provenance(facts) for key, facts in scores.facts.items()}
+        return record.model_copy(update={"made_with": made_with})
 
     def _failed(self, blank: Record, failure: Failure) -> Record:
         if failure.details:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import IO, Self
 from pydantic import ValidationError
 
 from gen3r_bench.errors import StoreError
-from gen3r_bench.runs.record import Record, RunHeader, record_checksum
+from gen3r_bench.runs.record import Record, RunHeader, provenance_id, record_checksum
 
 HEADER_NAME = "run.json"
 RECORDS_NAME = "records.jsonl"
@@ -174,6 +174,7 @@ class RecordWriter:
             self._file.close()
             raise
         self._size = whole
+        self._header: RunHeader | None = None
         self.found = {record.key: record for record in _newest(records)}
 
     def append(self, record: Record) -> None:
@@ -191,7 +192,25 @@ class RecordWriter:
             self._size += len(line)
 
     def write_header(self, header: RunHeader) -> None:
+        with self._mutex:
+            self._write_header(header)
+
+    def _write_header(self, header: RunHeader) -> None:
         write_atomically(self.run / HEADER_NAME, (header.model_dump_json(indent=1) + "\n").encode())
+        self._header = header
+
+    def note_provenance(self, facts: Mapping[str, str]) -> str:
+        """The id under which the header on disk names what a metric was computed with; written there if it is new.
+
+        Call it before the record that refers to it is appended, and after `write_header`.
+        """
+        identifier = provenance_id(facts)
+        with self._mutex:
+            assert self._header is not None
+            known = self._header.provenances
+            if identifier not in known:
+                self._write_header(self._header.model_copy(update={"provenances": {**known, identifier: dict(facts)}}))
+        return identifier
 
     def close(self) -> None:
         self._file.close()

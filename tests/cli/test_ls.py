@@ -59,7 +59,8 @@ def test_a_card_in_full_has_its_hash_and_content() -> None:
 
 def test_metrics_that_are_not_computed_say_why() -> None:
     for row in json.loads(ls("metrics", "--json")):
-        assert row["computed"] == (row["unsupported_reason"] == "")
+        assert row["computed"] == (row["unavailable"] is None)
+        assert row["computed"] or f"unavailable: {row['unavailable']}" == row["reference_or_obstacle"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,3 +155,42 @@ def test_the_truth_is_prepared_once_and_not_changed() -> None:
     before = truth.points().copy()
     score(card, truth, wobbled(), registry.metrics())
     np.testing.assert_array_equal(truth.points(), before)
+
+
+def frames_metric(name: str, function=lambda pred, true: np.ones(len(pred)), **fields) -> Metric:
+    return Metric(
+        name=name, dialect="mine", title=name, unit="", higher_is_better=True, bounds=(0, 1e9),
+        reference="tests", kind="frames", function=function, **fields,
+    )  # fmt: skip
+
+
+def test_what_is_missing_on_this_machine_does_not_stop_the_other_metrics() -> None:
+    absent = frames_metric("absent", unavailable=lambda: "weights missing, run x")
+    there = frames_metric("there", unavailable=lambda: None)
+    declared = dataclasses.replace(absent, name="declared", function=None, unsupported_reason="not in this version")
+    mine = {item.key: item for item in (absent, there, declared)}
+    result = score(tiny_card(metrics=tuple(mine)), SceneTruth(tiny_scene()), wobbled(), mine)
+    assert result.values == {"there@mine": 1, "there@mine/novel": 1}
+    assert result.unsupported == {"absent@mine": "weights missing, run x", "declared@mine": "not in this version"}
+
+
+def test_a_score_says_what_it_was_made_with_and_a_network_is_told_its_device() -> None:
+    devices = []
+
+    def on_device(pred, true, *, device):
+        devices.append(device)
+        return np.zeros(len(pred))
+
+    mine = [
+        frames_metric("network", on_device, takes_device=True, provenance=lambda: {"weights": "w"}),
+        frames_metric("library", provenance=lambda: {"library": "1.0"}),
+        frames_metric("plain"),
+        frames_metric("absent", unavailable=lambda: "no", provenance=lambda: {"library": "1.0"}),
+    ]
+    card = tiny_card(metrics=tuple(item.key for item in mine))
+    result = score(card, SceneTruth(tiny_scene()), wobbled(), {item.key: item for item in mine}, device="cuda:1")
+    assert devices == ["cuda:1"]
+    assert result.facts == {
+        "network@mine": {"weights": "w", "device": "cuda"},
+        "library@mine": {"library": "1.0"},
+    }

@@ -16,6 +16,7 @@ from gen3r_bench.protocols.reconstruction import GEOM_RECON
 from gen3r_bench.reports.compose import _counted, comparison_table, run_table
 from gen3r_bench.reports.paper import paper_table
 from gen3r_bench.reports.tables import MISSING, Cell, Row, Table, rank_marks
+from gen3r_bench.runs.record import provenance_id
 
 VALUES = st.lists(st.none() | st.decimals(-2, 2, places=1).map(str), max_size=8)
 
@@ -311,3 +312,52 @@ def test_scenes_that_were_never_drawn_are_counted_by_reason() -> None:
     assert _counted({"too short": 3}) == "3 × too short"
     many = {"a": 9, "b": 4, "c": 3, "d": 2, "e": 1}
     assert _counted(many) == "9 × a; 4 × b; 3 × c; 3 × other reasons (see run.json)"
+
+
+def with_lpips_facts(run, facts):
+    identifier = provenance_id(facts)
+    records = tuple(record.model_copy(update={"made_with": {"lpips@vgg": identifier}}) for record in run.records)
+    header = run.header.model_copy(update={"provenances": {identifier: facts}})
+    return dataclasses.replace(run, header=header, records=records)
+
+
+def lpips_run(make_run, name: str, row, facts):
+    run = make_run(lambda *_: {"lpips@vgg": 0.25, "psnr@8bit": 20.0}, name, cards=(APPEARANCE_1VIEW,), rows=(row,))
+    return with_lpips_facts(run, facts)
+
+
+def test_other_conditions_get_other_columns(make_run, metrics) -> None:
+    one = lpips_run(make_run, "a", GEN3R, {"antialias": "yes"})
+    two = lpips_run(make_run, "b", WVD, {"antialias": "no"})
+    table = comparison_table(1, [one, two], metrics)
+    measured = [group for group in table.column_groups if "(measured)" in group.title]
+    divided = [group.title for group in measured if group.title.endswith(("antialias yes", "antialias no"))]
+    assert len(divided) == 2
+    assert all([c.title for c in g.columns] == ["LPIPS"] for g in measured if g.title in divided)
+    # what was computed alike stays in one group
+    (shared,) = (group for group in measured if group.title not in divided)
+    assert "PSNR" in [column.title for column in shared.columns]
+    alone = comparison_table(1, [one], metrics)
+    assert not any("antialias" in group.title for group in alone.column_groups)
+    assert any("lpips@vgg computed with antialias yes." in note for note in alone.notes)
+
+
+def test_one_run_under_two_conditions_has_two_groups(make_run, metrics) -> None:
+    run = lpips_run(make_run, "a", GEN3R, {"antialias": "yes"})
+    other = provenance_id({"antialias": "no"})
+    records = (run.records[0].model_copy(update={"made_with": {"lpips@vgg": other}}), *run.records[1:])
+    header = run.header.model_copy(update={"provenances": {**run.header.provenances, other: {"antialias": "no"}}})
+    table = run_table(dataclasses.replace(run, header=header, records=records), "appearance-1view", metrics)
+    titles = [group.title for group in table.column_groups]
+    assert [title.rpartition(" · ")[2] for title in titles[1:]] == ["antialias no", "antialias yes"]
+    (row,) = table.rows
+    assert [c.source.n for c in row.cells if c.source and c.source.metric == "lpips@vgg"] == [1, 2]
+
+
+def test_metrics_that_no_card_asks_for_stay_out_of_the_papers_tables(make_run, metrics) -> None:
+    run = make_run(lambda *_: {"psnr@8bit": 20.0, "lpips@alex": 0.25}, cards=(APPEARANCE_1VIEW,), rows=(GEN3R,))
+    (group,) = run_table(run, "appearance-1view", metrics).column_groups
+    assert group.columns[-1].title == "LPIPS (alex)"
+    shown = [cell.source.metric for row in comparison_table(1, [run], metrics).rows for cell in row.cells if cell.source]
+    assert "lpips@vgg" in shown
+    assert "lpips@alex" not in shown

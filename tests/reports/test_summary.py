@@ -10,7 +10,8 @@ from reports.synthetic import FREEZE, GEN3R, WVD, flat
 from gen3r_bench.errors import StoreError
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
 from gen3r_bench.protocols.geometry import GEOM_1VIEW
-from gen3r_bench.reports.summary import NOT_RUN, row_facts, summarise
+from gen3r_bench.reports.summary import NOT_RUN, RANDOM, row_facts, summarise
+from gen3r_bench.runs.record import provenance_id
 
 CHAMFER = "chamfer@fps20k"
 
@@ -135,3 +136,54 @@ def test_facts_about_rows(make_run) -> None:
     facts = row_facts(run, "geom-1view")
     assert facts["gen3r@reference"] == {"covers 5 of 13 frames": 3, "few points": 3, "resized": 3}
     assert not facts["wvd@reference"]
+
+
+LPIPS = "lpips@vgg"
+
+
+def with_facts(run, facts_of):
+    """The run with a provenance for the LPIPS of each record: ``facts_of(record)``."""
+    facts = {record.key: facts_of(record) for record in run.records}
+    records = tuple(
+        record.model_copy(update={"made_with": {LPIPS: provenance_id(facts[record.key])}}) for record in run.records
+    )
+    header = run.header.model_copy(update={"provenances": {provenance_id(item): item for item in facts.values()}})
+    return dataclasses.replace(run, header=header, records=records)
+
+
+def perceptual(make_run, **options):
+    return make_run(
+        lambda protocol, row, scene, seed: {LPIPS: 0.25, f"{LPIPS}/novel": 0.5, "psnr@8bit": 20.0},
+        cards=(APPEARANCE_1VIEW,),
+        **options,
+    )
+
+
+def test_a_score_of_random_weights_is_missing_with_its_reason(make_run) -> None:
+    def facts(record):
+        return {"weights": "random-weights" if record.scene_id == "s1" else "as published"}
+
+    run = with_facts(perceptual(make_run, rows=(GEN3R,)), facts)
+    for key in (LPIPS, f"{LPIPS}/novel"):
+        stats = cell(run, "gen3r@reference", key)
+        assert (stats.n, stats.reasons) == (2, {RANDOM: 1})
+    assert cell(run, "gen3r@reference", "psnr@8bit").n == 3
+    nothing = with_facts(run, lambda record: {"weights": "random-weights"})
+    assert cell(nothing, "gen3r@reference", LPIPS).mean is None
+
+
+@pytest.mark.parametrize("fact", ["antialias", "reference_image"])
+def test_scores_under_different_conditions_are_never_averaged(make_run, fact: str) -> None:
+    run = with_facts(perceptual(make_run), lambda record: {"torch": record.row, fact: f"as {record.scene_id == 's0'}"})
+    found = [c for c in summarise(run) if (c.row, c.metric) == ("gen3r@reference", LPIPS)]
+    assert [(c.conditions, c.n) for c in found] == [(((fact, "as False"),), 2), (((fact, "as True"),), 1)]
+    assert found[1].reasons == {f"in another column: computed with {fact.replace('_', ' ')} as False": 2}
+    same = with_facts(run, lambda record: {"torch": record.row})
+    assert len([c for c in summarise(same) if (c.row, c.metric) == ("gen3r@reference", LPIPS)]) == 1
+
+
+def test_appended_metrics_that_the_card_does_not_ask_for_come_last(make_run) -> None:
+    run = make_run(lambda *_: {"psnr@8bit": 20.0, "lpips@alex": 0.25}, cards=(APPEARANCE_1VIEW,), rows=(GEN3R,))
+    found = [c.metric for c in summarise(run)]
+    assert found[-1] == "lpips@alex"
+    assert found.index("psnr@8bit") == 0

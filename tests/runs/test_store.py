@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,16 @@ def test_move_aside_deletes_nothing(tmp_path: Path) -> None:
     assert first != second
     assert read_run(first).records[0].scene_id == "a"
     assert read_run(second).records[0].scene_id == "b"
+
+
+def test_what_metrics_were_made_with_is_in_the_header_before_and_once(tmp_path: Path) -> None:
+    facts = [{"library": str(number % 3)} for number in range(30)]
+    with RecordWriter(tmp_path / "run") as writer:
+        writer.write_header(header())
+        with ThreadPoolExecutor(8) as pool:
+            ids = list(pool.map(writer.note_provenance, facts))
+        assert read_header(tmp_path / "run").provenances == dict(zip(ids, facts, strict=True))
+        before = (tmp_path / "run" / "run.json").stat().st_mtime_ns
+        writer.note_provenance(facts[0])
+        assert (tmp_path / "run" / "run.json").stat().st_mtime_ns == before
+    assert len(set(ids)) == 3
