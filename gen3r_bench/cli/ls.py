@@ -1,4 +1,4 @@
-"""``gen3r-bench ls``: what there is: methods, datasets, protocols, metrics, tables."""
+"""``gen3r-bench ls``: what there is: methods, datasets, protocols, metrics, dialects, tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="List methods, datasets, protocols, metrics and tables.", no_args_is_help=True)
+app = typer.Typer(help="List methods, datasets, protocols, metrics, dialects and tables.", no_args_is_help=True)
 
 
 def _show(rows: list[dict[str, Any]], columns: list[str], as_json: bool, note: str = "") -> None:
@@ -157,6 +157,25 @@ def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON inste
         for obstacle in [metric.obstacle()]
     ]
     _show(rows, ["key", "unit", "better", "computed", "reference_or_obstacle"], json_)
+
+
+@app.command()
+def dialects(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """Dialects: the other ways to compute a metric of the same name, which `explain` compares."""
+    from gen3r_bench.protocols.dialects import DIALECTS
+
+    rows = [
+        {
+            "dialect": dialect.key,
+            "metrics": dialect.metrics,
+            "used_by": dialect.used_by,
+            "summary": dialect.summary,
+            "source": dialect.source,
+        }
+        for dialect in DIALECTS
+    ]
+    columns = ["dialect", "used_by", "summary"]
+    _show(rows, columns, json_, "A run's numbers in all of them: gen3r-bench explain RUN")
 
 
 @app.command()

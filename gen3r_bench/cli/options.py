@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,8 @@ import typer
 from gen3r_bench.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gen3r_bench.datasets.base import OpenedDataset
     from gen3r_bench.datasets.splits import SplitManifest
     from gen3r_bench.protocols.card import Card
@@ -60,6 +64,7 @@ Diagnostics = Annotated[
     bool, typer.Option("--diagnostics/--no-diagnostics", help="Also run the floor and ceiling rows.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no closing remarks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def load_cards(names: list[str]) -> tuple[Card, ...]:
@@ -92,6 +97,22 @@ def open_datasets(
         if dot and name not in chosen:
             raise UnknownNameError("dataset in --dataset-option", name, chosen)
         given[name or chosen[0]][option] = value
+    root_of = data_roots(chosen, roots)
+    opened = {}
+    for name in chosen:
+        reader = registry.datasets().load(name)
+        values = chosen_options(reader, given[name])
+        opened[name] = OpenedDataset(reader.open(root_of.get(name), values), values)
+    return opened
+
+
+def data_roots(names: Sequence[str], roots: list[str] | None) -> dict[str, Path]:
+    """Where datasets lie, by name; a folder without a name is that of the only dataset.
+
+    Raises:
+        BenchError: where a root belongs to no named dataset, or to which one is not said.
+    """
+    chosen = list(dict.fromkeys(names))
     root_of: dict[str, Path] = {}
     for text in roots or []:
         name, equals, folder = text.partition("=")
@@ -102,12 +123,7 @@ def open_datasets(
         if name not in chosen:
             raise UnknownNameError("dataset in --data-root", name, chosen)
         root_of[name] = Path(folder).expanduser()
-    opened = {}
-    for name in chosen:
-        reader = registry.datasets().load(name)
-        values = chosen_options(reader, given[name])
-        opened[name] = OpenedDataset(reader.open(root_of.get(name), values), values)
-    return opened
+    return root_of
 
 
 def read_manifests(paths: list[Path] | None) -> dict[str, SplitManifest]:
@@ -185,6 +201,37 @@ def checked_device(name: str) -> str:
     if index >= count:
         raise InputError(f"--device {name}", expected=f"cpu: PyTorch sees {count} such devices here")
     return name
+
+
+def table_console() -> Console:
+    """Standard output for tables, at most 100 columns wide; piped output has no width of its own and gets 100."""
+    from rich.console import Console
+
+    console = Console()
+    console.width = min(console.width, 100) if console.is_terminal else 100
+    return console
+
+
+@contextmanager
+def progress_bar(word: str, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error, told what is in work, how many are done, and of how many."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(word),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[at]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet), disable=quiet, transient=True) as bar:
+        task = bar.add_task(word, total=None, at="")
+
+        def step(scene: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, at=scene)
+
+        yield step
 
 
 def default_jobs() -> int:

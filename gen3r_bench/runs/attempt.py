@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something could not be done, in one line; ``details`` is a traceback for the log, where nobody expected it."""
+    """Why something could not be done, in one line; ``details``: the traceback of what nobody expected, for a log."""
 
     reason: str
     details: str = ""
