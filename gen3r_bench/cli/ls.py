@@ -11,7 +11,7 @@ app = typer.Typer(help="List methods, datasets, protocols, metrics, dialects and
 
 
 def _show(rows: list[dict[str, Any]], columns: list[str], as_json: bool, note: str = "") -> None:
-    """Print rows as JSON with every field, or as a terminal table of the chosen columns, the last of which wraps."""
+    """Print rows as JSON with every field, or as a terminal table whose last column, and checkpoints, wrap."""
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
@@ -26,7 +26,7 @@ def _show(rows: list[dict[str, Any]], columns: list[str], as_json: bool, note: s
         columns = [column for column in columns if column != "source"]
     table = Table(box=None, header_style="bold", pad_edge=False, caption=note or None, caption_justify="left")
     for column in columns:
-        table.add_column(column.replace("_", " "), no_wrap=column != columns[-1], overflow="fold")
+        table.add_column(column.replace("_", " "), no_wrap=column not in {"checkpoints", columns[-1]}, overflow="fold")
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))
     console.print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,7 @@ from gen3r_bench.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from gen3r_bench.models.plan import ModelPlan
     from gen3r_bench.weights import WeightEntry
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -90,45 +91,46 @@ def _print_weights(rows: list[dict[str, Any]], commands: list[str], check: bool)
             typer.echo(f"  {command}")
 
 
+PLANS: Final = {"gen3r": "gen3r_bench.models.gen3r.plan", "lvsm": "gen3r_bench.baselines.lvsm"}
+"""Methods with a plan, and the module whose ``plan_checkpoint`` makes it."""
+
+
 def plan(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="gen3r, or gen3r@PATH of a checkpoint folder.")],
-    frames: Annotated[int, typer.Option(min=1, help="Frames of the clip, 1 + 4 k.")] = 49,
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help=f"{', '.join(PLANS)}, or METHOD@PATH of a checkpoint.")
+    ],
+    frames: Annotated[int, typer.Option(min=1, help="Frames of the clip.")] = 49,
     size: Annotated[int, typer.Option(min=1, help="Height and width in pixels.")] = 560,
     float32: Annotated[bool, typer.Option("--float32", help="Weights in float32, as on a CPU.")] = False,
     json_: Json = False,
 ) -> None:
     """Print parameters, bytes on disk and peak memory of each stage of a method, without loading any weights."""
     name, _, checkpoint = method.partition("@")
-    if name != "gen3r":
+    if name not in PLANS:
         raise InputError(
-            f"method {method!r}", expected="gen3r, the only method with a plan", fix="gen3r-bench plan gen3r"
+            f"method {method!r}", expected=f"a method with a plan: {', '.join(PLANS)}", fix="gen3r-bench plan gen3r"
         )
     import dataclasses
-    from pathlib import Path
+    from importlib import import_module
 
     import torch
 
-    from gen3r_bench.models.gen3r.config import Gen3rConfig
-    from gen3r_bench.models.gen3r.folder import Gen3rFolder
-    from gen3r_bench.models.gen3r.plan import plan as plan_stages
-    from gen3r_bench.models.gen3r.plan import resident_bytes
-
-    config = Gen3rConfig.official() if checkpoint in {"", "official"} else Gen3rFolder(Path(checkpoint)).config
     dtype = torch.float32 if float32 else torch.bfloat16
-    stages = plan_stages(config, num_frames=frames, image_size=(size, size), dtype=dtype)
-    parts = {stage.part: stage for stage in stages}
+    made: ModelPlan = import_module(PLANS[name]).plan_checkpoint(
+        checkpoint or None, num_frames=frames, image_size=(size, size), dtype=dtype
+    )
     totals = {
-        "parameters": sum(stage.parameters for stage in parts.values()),
-        "disk_bytes": sum(stage.disk_bytes for stage in parts.values()),
-        "peak_bytes_offload_all": max(stage.peak_bytes for stage in stages),
-        "peak_bytes_offload_encoders": resident_bytes(stages),
+        "parameters": sum(stage.parameters for stage in made.parts),
+        "disk_bytes": sum(stage.disk_bytes for stage in made.parts),
+        "peak_bytes_offload_all": made.one_part_bytes,
+        "peak_bytes_offload_encoders": made.resident_bytes,
     }
     if json_:
-        rows = [{**dataclasses.asdict(stage), "peak_bytes": stage.peak_bytes} for stage in stages]
+        rows = [{**dataclasses.asdict(stage), "peak_bytes": stage.peak_bytes} for stage in made.stages]
         typer.echo(json.dumps({"stages": rows, "totals": totals}, indent=1))
         return
     table = _table("stage", "part", "parameters", "on disk", "weights", "work", "peak")
-    for stage in stages:
+    for stage in made.stages:
         numbers = (stage.disk_bytes, stage.weight_bytes, stage.work_bytes, stage.peak_bytes)
         table.add_row(
             stage.stage,
@@ -138,10 +140,12 @@ def plan(
         )
     _print(table)
     gigabytes = {name: f"{value / _GB:.1f} GB" for name, value in totals.items()}
+    offloaded = (
+        f", or {gigabytes['peak_bytes_offload_all']} with GEN3R_BENCH_OFFLOAD=all" if len(made.parts) > 1 else ""
+    )
     typer.echo(
         f"{totals['parameters'] / 1e9:.2f} billion parameters; {gigabytes['disk_bytes']} on disk if stored as "
-        f"{str(dtype).removeprefix('torch.')}; peak {gigabytes['peak_bytes_offload_encoders']}, "
-        f"or {gigabytes['peak_bytes_offload_all']} with GEN3R_BENCH_OFFLOAD=all"
+        f"{str(dtype).removeprefix('torch.')}; peak {gigabytes['peak_bytes_offload_encoders']}{offloaded}"
     )
     typer.echo("Peaks count tensors; what kernels and the allocator take besides is not in them.")
 

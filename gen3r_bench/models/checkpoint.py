@@ -92,11 +92,15 @@ def weights_sha256(path: Path) -> str:
     return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in lines).encode()).hexdigest()
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
     """Tensors by key, on the CPU, of a file, an index with its shards, or a folder that holds either.
 
     Files that end in ``.bin``, ``.pth`` or ``.pt`` are read with torch's tensor-only unpickler. Where the format
     allows it the tensors are backed by the file, so reading costs no memory until they are used.
+
+    Args:
+        path: file, index or folder.
+        inside: key under which a torch file may hold its tensors, beside other content, which is passed over.
 
     Raises:
         InputError: where nothing is there, a file is damaged or holds more than named tensors, two files hold the same
@@ -104,7 +108,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for file in weight_files(path):
-        loaded = _read_file(file)
+        loaded = _read_file(file, inside)
         twice = sorted(tensors.keys() & loaded.keys())
         if twice:
             raise InputError(
@@ -116,7 +120,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_file(file: Path) -> dict[str, Tensor]:
+def _read_file(file: Path, inside: str | None) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
@@ -128,6 +132,8 @@ def _read_file(file: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{file} cannot be read ({type(error).__name__}: {reason})", expected="a whole file of named tensors"
         ) from error
+    if inside is not None and isinstance(loaded, dict) and isinstance(loaded.get(inside), dict):
+        loaded = loaded[inside]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in loaded.items()):
         raise InputError(f"{file} holds more than named tensors", expected="a state dict", fix="save the state dict")
     return loaded

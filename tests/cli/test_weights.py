@@ -150,5 +150,5 @@ def test_the_plan_of_a_folder_in_words(tmp_path: Path) -> None:
     text = invoke("plan", f"gen3r@{write_folder(tmp_path / 'tiny')}", "--frames", "5", "--size", "112", "--float32")
     for word in ("denoising", "geo_adapter", "float32", "GEN3R_BENCH_OFFLOAD=all"):
         assert word in text
-    with pytest.raises(InputError, match="the only method with a plan"):
+    with pytest.raises(InputError, match="expected a method with a plan: gen3r"):
         invoke("plan", "vggt")

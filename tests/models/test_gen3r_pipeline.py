@@ -16,7 +16,7 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder, vggt_config
 from gen3r_bench.models.gen3r.pipeline import Clip, ClipInputs, Gen3rPipeline, Sampling, parts_from_modules
-from gen3r_bench.models.gen3r.plan import plan, resident_bytes
+from gen3r_bench.models.gen3r.plan import plan
 from gen3r_bench.models.vggt import VggtConfig
 
 GOLDENS = Path(__file__).parent / "goldens" / "gen3r_clip.json"
@@ -266,7 +266,8 @@ def test_networks_from_memory_must_be_complete() -> None:
 
 
 def test_the_official_plan() -> None:
-    rows = plan(Gen3rConfig.official())
+    planned = plan(Gen3rConfig.official())
+    rows = planned.stages
     parameters = {row.part: row.parameters for row in rows}
     assert parameters == {
         "wan_vae": 126_892_531,
@@ -281,11 +282,11 @@ def test_the_official_plan() -> None:
     assert 1.14e9 < by_stage["denoising"].work_bytes < 4e9
     # the token map of 49 frames alone is 1.6 GB
     assert by_stage["latents to tokens"].work_bytes > 1.6e9
-    assert max(row.peak_bytes for row in rows) <= resident_bytes(rows) < sum(row.peak_bytes for row in rows)
+    assert max(row.peak_bytes for row in rows) <= planned.resident_bytes < sum(row.peak_bytes for row in rows)
 
 
 def test_a_plan_grows_with_the_clip() -> None:
-    small, large = (plan(Gen3rConfig.tiny(), num_frames=n, image_size=(112, 112)) for n in (5, 13))
+    small, large = (plan(Gen3rConfig.tiny(), num_frames=n, image_size=(112, 112)).stages for n in (5, 13))
     assert all(a.work_bytes <= b.work_bytes for a, b in zip(small, large, strict=True))
     assert all(a.weight_bytes == b.weight_bytes for a, b in zip(small, large, strict=True))
     with pytest.raises(InputError, match="multiples of 112"):

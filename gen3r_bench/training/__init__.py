@@ -1,0 +1,1 @@
+"""Recipes that make the checkpoints this project ships, and the loop that they share."""

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gen3r_bench.errors import InputError
+from gen3r_bench.training.checkpoints import latest_checkpoint
+from gen3r_bench.training.loop import read_losses, train
+from gen3r_bench.training.schedule import Schedule
+
+
+class Points(NamedTuple):
+    x: Tensor
+    y: Tensor
+
+
+class Line:
+    """A recipe for tests: two layers learn y = 3 x."""
+
+    def __init__(self, **changes: Any) -> None:
+        fields = {"steps": 12, "learning_rate": 0.02, "warmup_steps": 2, "decay_steps": 6, "save_every": 4}
+        self.schedule = Schedule(**{**fields, **changes})
+        self.spoilt_step = -1
+        self.drawn = 0
+
+    def facts(self) -> dict[str, Any]:
+        return {"recipe": "line", "schedule": self.schedule.model_dump(mode="json")}
+
+    def network(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def draw_batch(self, draw: np.random.Generator) -> Points:
+        self.drawn += 1
+        x = torch.from_numpy(draw.normal(size=(16, 1)).astype(np.float32))
+        return Points(x, 3 * x)
+
+    def losses(self, network: nn.Module, batch: Points) -> dict[str, Tensor]:
+        square = (network(batch.x) - batch.y).square().mean()
+        return {"total": square * (torch.nan if self.drawn - 1 == self.spoilt_step else 1), "square": square}
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_after(steps: int):
+    def on_step(step: int, losses: dict[str, float]) -> None:
+        if step == steps:
+            raise KilledError
+
+    return on_step
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("kill", [1, 4, 7, 11])
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path: Path, kill: int, accumulate: int) -> None:
+    whole = train(Line(accumulate=accumulate), tmp_path / "whole", cpu=True)
+    with pytest.raises(KilledError):
+        train(Line(accumulate=accumulate), tmp_path / "killed", cpu=True, on_step=killed_after(kill))
+    resumed = train(Line(accumulate=accumulate), tmp_path / "killed", cpu=True)
+    assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
+    assert [line["step"] for line in read_losses(tmp_path / "killed")] == list(range(1, 13))
+    for ours, theirs in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True):
+        assert ours.equal(theirs)
+
+
+def test_a_line_cut_off_by_a_kill_is_written_again(tmp_path: Path) -> None:
+    train(Line(), tmp_path / "whole", cpu=True)
+    with pytest.raises(KilledError):
+        train(Line(), tmp_path / "killed", cpu=True, on_step=killed_after(6))
+    losses = tmp_path / "killed" / "losses.jsonl"
+    losses.write_bytes(losses.read_bytes()[:-20])
+    train(Line(), tmp_path / "killed", cpu=True)
+    assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
+
+
+def test_a_finished_training_only_answers(tmp_path: Path) -> None:
+    first = train(Line(), tmp_path, cpu=True)
+    recipe = Line()
+    again = train(recipe, tmp_path, cpu=True)
+    assert recipe.drawn == 0
+    assert not again.training
+    for ours, theirs in zip(again.state_dict().values(), first.state_dict().values(), strict=True):
+        assert ours.equal(theirs)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    train(Line(steps=150, decay_steps=100, save_every=150), tmp_path, cpu=True)
+    losses = [line["square"] for line in read_losses(tmp_path)]
+    assert np.mean(losses[-10:]) < 0.1 * np.mean(losses[:10])
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    """Oracle: plain torch with the mean gradient of three batches, clipped, one AdamW step."""
+    recipe = Line(steps=1, warmup_steps=0, decay_steps=0, accumulate=3, clip_norm=0.5)
+    trained = train(recipe, tmp_path, cpu=True)
+    torch.manual_seed(0)
+    network = recipe.network()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.02, betas=(0.9, 0.95), weight_decay=0.05)
+    batches = [recipe.draw_batch(np.random.default_rng([0, 0, part, 0])) for part in range(3)]
+    torch.stack([recipe.losses(network, batch)["total"] for batch in batches]).mean().backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+    optimiser.step()
+    for ours, theirs in zip(trained.state_dict().values(), network.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_runs_the_products_short(tmp_path: Path) -> None:
+    seen = []
+
+    class Watching(Line):
+        def losses(self, network: nn.Module, batch: Points) -> dict[str, Tensor]:
+            seen.append(network(batch.x).dtype)
+            return super().losses(network, batch)
+
+    network = train(Watching(steps=2, warmup_steps=0, decay_steps=0, precision="bfloat16"), tmp_path, cpu=True)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    line = read_losses(tmp_path)[0]
+    train(Line(steps=2, warmup_steps=0, decay_steps=0), tmp_path / "float32", cpu=True)
+    assert line["square"] == pytest.approx(read_losses(tmp_path / "float32")[0]["square"], rel=0.02)
+    assert line != read_losses(tmp_path / "float32")[0]
+
+
+def test_a_loss_that_is_not_a_number_stops_and_can_go_on(tmp_path: Path) -> None:
+    train(Line(), tmp_path / "whole", cpu=True)
+    spoilt = Line()
+    spoilt.spoilt_step = 9
+    with pytest.raises(FloatingPointError, match="step 10 is nan"):
+        train(spoilt, tmp_path / "spoilt", cpu=True)
+    train(Line(), tmp_path / "spoilt", cpu=True)
+    assert read_losses(tmp_path / "spoilt") == read_losses(tmp_path / "whole")
+
+
+def test_another_recipe_is_not_continued(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        train(Line(), tmp_path, cpu=True, on_step=killed_after(5))
+    with pytest.raises(InputError, match="step 4 of another recipe"):
+        train(Line(learning_rate=0.03), tmp_path, cpu=True)
+
+
+def test_the_length_may_change_before_the_rate_falls(tmp_path: Path) -> None:
+    train(Line(steps=10), tmp_path / "whole", cpu=True)
+    with pytest.raises(KilledError):
+        train(Line(steps=12), tmp_path / "changed", cpu=True, on_step=killed_after(4))
+    train(Line(steps=10), tmp_path / "changed", cpu=True)
+    assert read_losses(tmp_path / "changed") == read_losses(tmp_path / "whole")
+    with pytest.raises(InputError, match="another recipe"):
+        train(Line(steps=14), tmp_path / "changed", cpu=True)
+
+
+def test_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path: Path) -> None:
+    train(Line(), tmp_path, cpu=True)
+    folders = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert folders == ["00000008", "00000012"]
+    (tmp_path / "checkpoints" / ".00000016.99").mkdir()
+    (tmp_path / "checkpoints" / "00000016").mkdir()
+    found = latest_checkpoint(tmp_path, Line().facts())
+    assert found is not None
+    assert found.step == 12
