@@ -2,222 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gen3r_bench.errors import InputError, UnknownNameError
 from gen3r_bench.metrics.base import Metric
+from gen3r_bench.reports.measured import (
+    KIND_TITLES,
+    Measured,
+    clip_text,
+    divided,
+    heads_of,
+    measured_cells,
+    measured_rows,
+)
+from gen3r_bench.reports.notes import Footnotes, environment_notes, provenance_notes, run_name
 from gen3r_bench.reports.paper import METHOD_TITLES, METRICS, SETTING_TITLES, CellKey, PaperTable, paper_table
-from gen3r_bench.reports.summary import (
-    CellStats,
-    Conditions,
-    conditions_text,
-    provenances_shown,
-    row_facts,
-    summarise,
-)
-from gen3r_bench.reports.tables import (
-    MISSING,
-    Cell,
-    Column,
-    ColumnGroup,
-    Mark,
-    Row,
-    RowGroup,
-    RowKind,
-    Source,
-    Table,
-    rank_marks,
-)
-from gen3r_bench.runs.record import PlanEntry, RowEntry
+from gen3r_bench.reports.summary import Conditions, conditions_text
+from gen3r_bench.reports.tables import MISSING, Cell, Column, ColumnGroup, Row, RowGroup, Source, Table, rank_marks
+from gen3r_bench.runs.record import RowEntry
 from gen3r_bench.runs.store import Run
 from gen3r_bench.scene import Setting
 
-KIND_TITLES: Final[Mapping[RowKind, str]] = {"method": "method", "baseline": "floor", "diagnostic": "diagnostic"}
-"""Titles of the kinds of measured rows, in the order in which they stand."""
-_REASONS_SHOWN: Final = 3
-_REASON_LENGTH: Final = 160
-_Key = TypeVar("_Key")
 _Place = tuple[tuple[object, ...], str]
 """A measured column: its group and its score key."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """One cell of a run with everything that says where it may stand.
-
-    ``conditions`` are those of its scores where other cells of the table were computed under other ones.
-    """
-
-    run: Run
-    entry: PlanEntry
-    row: RowEntry
-    stats: CellStats
-    metric: Metric
-    conditions: Conditions = ()
-
-    @property
-    def setting(self) -> Setting:
-        setting: Setting = self.run.header.card(self.entry.protocol).content["setting"]
-        return setting
-
-    @property
-    def group(self) -> tuple[object, ...]:
-        """Equal for cells over the same data, made by the same code: scenes, frames, size, and what moves scores."""
-        entry, backend = self.entry, self.run.header.geometry_backend if self.metric.kind == "points" else "exact"
-        clip = (entry.dataset, entry.dataset_title, entry.frames, entry.stride, entry.start, entry.image_size)
-        return (*clip, frozenset(entry.scenes), backend, self.conditions)
-
-    @property
-    def group_title(self) -> str:
-        entry = self.entry
-        parts = [f"{entry.dataset_title} (measured)", _clip(entry)]
-        if entry.partial:
-            parts.append(f"{len(entry.scenes)} of {entry.scenes_in_full} scenes")
-        if self.metric.kind == "points" and self.run.header.geometry_backend != "exact":
-            parts.append(f"{self.run.header.geometry_backend} backend")
-        if self.conditions:
-            parts.append(conditions_text(self.conditions))
-        return " · ".join(parts)
-
-    def source(self) -> Source:
-        stats, entry = self.stats, self.entry
-        return Source(
-            "measured",
-            self.setting,
-            entry.dataset,
-            stats.metric,
-            "" if stats.mean is None else repr(stats.mean),
-            stats.n,
-            stats.planned,
-            stats.reasons,
-            entry.frames,
-            entry.image_size,
-            entry.protocol,
-            self.run.header.card(entry.protocol).hash,
-            _run_name(self.run),
-        )
-
-
-def _run_name(run: Run) -> str:
-    """The name of a run's folder, also where it was given as a path that ends in ``.``."""
-    return run.path.resolve().name
-
-
-def _clip(entry: PlanEntry) -> str:
-    height, width = entry.image_size
-    return f"{entry.frames}×{height}×{width}"
-
-
-def _measured_cells(run: Run, metrics: Mapping[str, Metric], protocols: Iterable[str]) -> list[_Measured]:
-    wanted = set(protocols)
-    entries = {(entry.protocol, entry.dataset): entry for entry in run.header.plan}
-    cells = []
-    for stats in summarise(run):
-        if stats.protocol not in wanted:
-            continue
-        key = stats.metric.partition("/")[0]
-        if key not in metrics:
-            raise UnknownNameError("metric", key, metrics)
-        entry = entries[stats.protocol, stats.dataset]
-        cells.append(_Measured(run, entry, run.header.row(stats.row), stats, metrics[key]))
-    return cells
-
-
-def _divided(cells: Sequence[_Measured]) -> list[_Measured]:
-    """The same cells, each with its conditions where its metric was computed under more than one set of them here."""
-    found: dict[str, set[Conditions]] = {}
-    for cell in cells:
-        if cell.stats.mean is not None:
-            found.setdefault(cell.metric.key, set()).add(cell.stats.conditions)
-    return [
-        replace(cell, conditions=cell.stats.conditions) if len(found.get(cell.metric.key, ())) > 1 else cell
-        for cell in cells
-    ]
-
-
-class _Footnotes:
-    """Texts in order of first use; equal texts share a number."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def of(self, stats: CellStats) -> tuple[int, ...]:
-        if not stats.reasons:
-            return ()
-        shown = [f"{count} × {_shortened(reason)}" for reason, count in stats.reasons.items()]
-        if len(shown) > _REASONS_SHOWN:
-            more = len(shown) - _REASONS_SHOWN
-            shown = [*shown[:_REASONS_SHOWN], f"{more} more reason{'s' if more > 1 else ''} (in the CSV)"]
-        text = f"n = {stats.n} of {stats.planned} scenes: {'; '.join(shown)}"
-        if text not in self.texts:
-            self.texts.append(text)
-        return (self.texts.index(text),)
-
-
-def _shortened(reason: str) -> str:
-    line = " ".join(reason.split())
-    return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"
-
-
-def _printed(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def _decimals(metric: Metric) -> int:
-    if metric.name in METRICS:
-        return METRICS[metric.name].decimals
-    return 2 if metric.unit in ("dB", "%", "deg") else 4
-
-
-def _measured_rows(
-    cells: Mapping[tuple[str, _Key], _Measured],
-    columns: Mapping[_Key, Metric],
-    rows: Mapping[str, RowEntry],
-    decimals: Mapping[str, int],
-    footnotes: _Footnotes,
-) -> list[Row]:
-    """Rows of the cells of one row group, by (row label, column); methods first, then floors, then diagnostics."""
-    order = list(KIND_TITLES)
-    labels = sorted(dict.fromkeys(label for label, _ in cells), key=lambda label: order.index(rows[label].kind))
-    texts = {
-        place: MISSING
-        if cell.stats.mean is None
-        else _printed(cell.stats.mean, decimals.get(cell.metric.name, _decimals(cell.metric)))
-        for place, cell in cells.items()
-    }
-    marks: dict[tuple[str, _Key], Mark | None] = {}
-    for column, metric in columns.items():
-        places = [(label, column) for label in labels if rows[label].kind == "method" and (label, column) in cells]
-        comparable = _scenes_to_compare([cells[place].stats for place in places])
-        values = [texts[place] if comparable and cells[place].stats.scenes == comparable else None for place in places]
-        marks.update(zip(places, rank_marks(values, higher_is_better=metric.higher_is_better), strict=True))
-    found = []
-    for label in labels:
-        line = []
-        for column in columns:
-            place = (label, column)
-            if place not in cells:
-                line.append(Cell())
-                continue
-            cell = cells[place]
-            line.append(Cell(texts[place], marks.get(place), footnotes.of(cell.stats), cell.source()))
-        found.append(Row(label, rows[label].method_id, rows[label].kind, tuple(line)))
-    return found
-
-
-def _scenes_to_compare(stats: Sequence[CellStats]) -> frozenset[str] | None:
-    """The scenes that cells must have scored to be ranked: the widest set; None where two such sets differ.
-
-    A mean over fewer scenes may only have left out the hard ones.
-    """
-    widest = max((s.n for s in stats), default=0)
-    sets = {s.scenes for s in stats if s.n == widest}
-    return sets.pop() if len(sets) == 1 else None
 
 
 def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
@@ -234,7 +43,7 @@ def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
     names = [card.name for card in run.header.protocols]
     if protocol not in names:
         raise UnknownNameError("protocol of this run", protocol, names)
-    cells = _divided(_measured_cells(run, metrics, [protocol]))
+    cells = divided(measured_cells(run, metrics, [protocol]))
     entries = [entry for entry in run.header.plan if entry.protocol == protocol]
     groups = []
     columns: dict[tuple[str, Conditions, str], Metric] = {}
@@ -242,11 +51,11 @@ def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
         here = [cell for cell in cells if cell.entry is entry]
         for conditions in dict.fromkeys(cell.conditions for cell in here):
             keys = {cell.stats.metric: cell.metric for cell in here if cell.conditions == conditions}
-            title = " · ".join(filter(None, [entry.dataset_title, _clip(entry), conditions_text(conditions)]))
-            groups.append(ColumnGroup(title, _heads(keys)))
+            title = " · ".join(filter(None, [entry.dataset_title, clip_text(entry), conditions_text(conditions)]))
+            groups.append(ColumnGroup(title, heads_of(keys)))
             columns |= {(entry.dataset, conditions, key): metric for key, metric in keys.items()}
-    footnotes = _Footnotes()
-    rows = _measured_rows(
+    footnotes = Footnotes()
+    rows = measured_rows(
         {(cell.row.label, (cell.entry.dataset, cell.conditions, cell.stats.metric)): cell for cell in cells},
         columns,
         {row.label: row for row in run.header.rows},
@@ -265,128 +74,9 @@ def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
             if any(row.kind == kind for row in rows)
         ),
         tuple(footnotes.texts),
-        tuple(_provenance([(run, entries)], footnotes.texts)),
-        _environments([run]),
+        tuple(provenance_notes([(run, entries)], footnotes.texts)),
+        environment_notes([run]),
     )
-
-
-def _heads(keys: Mapping[str, Metric], titles: Mapping[str, str] | None = None) -> tuple[Column, ...]:
-    """Column heads of score keys; metrics of one title are told apart by their dialect."""
-    names = {key: (titles or {}).get(metric.name, metric.title) for key, metric in keys.items()}
-    heads = []
-    for key, metric in keys.items():
-        title = names[key]
-        rivals = {other.key for name, other in keys.items() if names[name] == title}
-        if len(rivals) > 1:
-            title = f"{title} ({metric.dialect})"
-        variant = key.partition("/")[2]
-        heads.append(Column(f"{title} {variant}".rstrip(), metric.higher_is_better, metric.unit))
-    return tuple(heads)
-
-
-def _provenance(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Sequence[str]) -> list[str]:
-    """What stands below measured numbers: n of N, cards, warnings, facts about rows."""
-    lines = []
-    for _, entries in shown:
-        for entry in entries:
-            count = len(entry.scenes)
-            clip = f"{entry.frames} frames of {entry.image_size[0]}×{entry.image_size[1]}"
-            lines.append(
-                f"{entry.protocol} on {entry.dataset_title}: n = {count} of {count} scenes where no footnote says "
-                f"otherwise; {clip}, from frame {entry.start} in steps of {entry.stride}."
-            )
-    cards = {
-        (entry.protocol, run.header.card(entry.protocol).hash): None for run, entries in shown for entry in entries
-    }
-    lines.append("Cards: " + ", ".join(f"{name} {digest}" for name, digest in cards) + ".")
-    lines += [
-        f"Partial run: {entry.protocol} scored {len(entry.scenes)} of the card's {entry.scenes_in_full} scenes of "
-        f"{entry.dataset_title}; these numbers are not the protocol's."
-        for _, entries in shown
-        for entry in entries
-        if entry.partial
-    ]
-    lines += [
-        f"{entry.dataset_title}: scenes that were never drawn: {_counted(entry.left_out)}."
-        for _, entries in shown
-        for entry in entries
-        if entry.left_out
-    ]
-    caps = {
-        run.header.card(entry.protocol).content["psnr_cap_db"]
-        for run, entries in shown
-        for entry in entries
-        if _has_psnr(run, entry)
-    }
-    lines += [f"PSNR of a frame is capped at {cap:g} dB, since identical frames give infinity." for cap in sorted(caps)]
-    for run, entries in shown:
-        if len(run.header.seeds) > 1:
-            lines.append(
-                f"{_run_name(run)}: mean over seeds {', '.join(map(str, run.header.seeds))} within each scene."
-            )
-        for protocol in dict.fromkeys(entry.protocol for entry in entries):
-            for label, facts in row_facts(run, protocol).items():
-                lines += [f"{label}, {protocol}: {text} ({n} records)." for text, n in _merged(facts).items()]
-            lines += [
-                f"{key} computed with {_listed(facts)}."
-                for key, found in provenances_shown(run, protocol).items()
-                for facts in found
-            ]
-        datasets = {entry.dataset: entry.dataset_title for entry in entries}
-        for row in run.header.rows:
-            trained = [title for name, title in datasets.items() if name in row.training_sets]
-            if trained:
-                lines.append(f"{row.label} was trained on scenes of {', '.join(trained)}.")
-    if footnotes:
-        lines.append("A cell that misses scenes which others have is not ranked.")
-    return list(dict.fromkeys(lines))
-
-
-def _listed(facts: Mapping[str, str]) -> str:
-    """Facts of a provenance in one line; a hash by its first digits."""
-    return ", ".join(
-        f"{name} {value[:12] if re.fullmatch('[0-9a-f]{64}', value) else value}" for name, value in facts.items()
-    )
-
-
-def _counted(left_out: Mapping[str, int], most: int = 3) -> str:
-    """``3 × too short; 2 × another reason``, the most frequent reasons first; the run's header has them all."""
-    parts = [f"{count} × {reason}" for reason, count in list(left_out.items())[:most]]
-    rest = sum(list(left_out.values())[most:])
-    return "; ".join([*parts, f"{rest} × other reasons (see run.json)"] if rest else parts)
-
-
-def _has_psnr(run: Run, entry: PlanEntry) -> bool:
-    return any(key.startswith("psnr@") for key in run.header.card(entry.protocol).content["metrics"])
-
-
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
-
-
-def _merged(facts: Counter[str]) -> dict[str, int]:
-    """Remarks that differ only in their numbers as one, with ranges: "sampled 11215–12544 points", on 3 records."""
-    alike: dict[str, list[str]] = {}
-    for fact in facts:
-        alike.setdefault(_NUMBER.sub("0", fact), []).append(fact)
-    merged = {}
-    for members in alike.values():
-        text = _NUMBER.sub("{}", members[0].replace("{", "{{").replace("}", "}}"))
-        columns = [sorted(set(column), key=float) for column in zip(*map(_NUMBER.findall, members), strict=True)]
-        ranges = ["–".join(dict.fromkeys([column[0], column[-1]])) for column in columns]
-        merged[_shortened(text.format(*ranges))] = sum(facts[fact] for fact in members)
-    return merged
-
-
-def _environments(runs: Sequence[Run]) -> tuple[str, ...]:
-    lines = []
-    for run in runs:
-        header = run.header
-        facts = {"gen3r-bench": header.suite_version} | header.environment
-        parts = [f"{name} {value}" for name, value in facts.items()]
-        if header.geometry_backend != "exact":
-            parts.append(f"geometry backend {header.geometry_backend}")
-        lines.append(f"Environment of {_run_name(run)}: {', '.join(parts)}.")
-    return tuple(lines)
 
 
 def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Metric]) -> Table:
@@ -405,17 +95,17 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
         UnknownNameError: where a metric of a run is not registered here.
     """
     paper = paper_table(number)
-    cells = _divided([cell for run in runs for cell in _cells_for(paper, run, metrics)])
+    cells = divided([cell for run in runs for cell in _cells_for(paper, run, metrics)])
     _check_cards(cells)
     rows = _check_rows(cells)
     settings = list(paper.rows)
     paper_groups = _paper_groups(paper)
     groups, columns = _group_measured(paper, cells)
     width = len([column for group in paper_groups for column in group.columns])
-    footnotes = _Footnotes()
+    footnotes = Footnotes()
     row_groups = []
     for members in [settings] if paper.settings_across else [[setting] for setting in settings]:
-        here: dict[tuple[str, _Place], _Measured] = {}
+        here: dict[tuple[str, _Place], Measured] = {}
         for cell in cells:
             if cell.setting not in members:
                 continue
@@ -423,7 +113,7 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
             if place in here:
                 _refuse_double(here[place], cell)
             here[place] = cell
-        measured = _measured_rows(here, columns, rows, paper.decimals, footnotes) if here else []
+        measured = measured_rows(here, columns, rows, paper.decimals, footnotes) if here else []
         empty = (Cell(),) * width
         row_groups.append(
             RowGroup(
@@ -441,7 +131,7 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
             for run in runs
         ]
         keys = dict.fromkeys(cell.stats.metric for cell in cells)
-        notes += [f"Measured as {', '.join(keys)}.", *_provenance(shown, footnotes.texts)]
+        notes += [f"Measured as {', '.join(keys)}.", *provenance_notes(shown, footnotes.texts)]
     return Table(
         f"paper-table-{number}",
         f"Gen3R paper, Table {number}: {paper.title}",
@@ -450,12 +140,12 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
         tuple(row_groups),
         tuple(footnotes.texts),
         tuple(notes),
-        _environments(runs),
+        environment_notes(runs),
         number,
     )
 
 
-def _cells_for(paper: PaperTable, run: Run, metrics: Mapping[str, Metric]) -> list[_Measured]:
+def _cells_for(paper: PaperTable, run: Run, metrics: Mapping[str, Metric]) -> list[Measured]:
     """The cells of a run that belong into a table: the headline choice of frames of the table's metrics."""
     feeding = [card for card in run.header.protocols if paper.number in card.paper_tables]
     for card in feeding:
@@ -467,7 +157,7 @@ def _cells_for(paper: PaperTable, run: Run, metrics: Mapping[str, Metric]) -> li
             )
     headline: dict[tuple[str, str, str], str] = {}
     cells = []
-    for cell in _measured_cells(run, metrics, [card.name for card in feeding]):
+    for cell in measured_cells(run, metrics, [card.name for card in feeding]):
         asked = run.header.card(cell.entry.protocol).content["metrics"]
         if cell.metric.name not in paper.metrics or cell.metric.key not in asked:
             continue
@@ -486,8 +176,8 @@ def _cells_for(paper: PaperTable, run: Run, metrics: Mapping[str, Metric]) -> li
     return cells
 
 
-def _check_cards(cells: Sequence[_Measured]) -> None:
-    first: dict[str, _Measured] = {}
+def _check_cards(cells: Sequence[Measured]) -> None:
+    first: dict[str, Measured] = {}
     for cell in cells:
         name = cell.entry.protocol
         other = first.setdefault(name, cell)
@@ -500,9 +190,9 @@ def _check_cards(cells: Sequence[_Measured]) -> None:
             )
 
 
-def _check_rows(cells: Sequence[_Measured]) -> dict[str, RowEntry]:
+def _check_rows(cells: Sequence[Measured]) -> dict[str, RowEntry]:
     """Rows by label; a label that means two things cannot stand in one table."""
-    first: dict[str, _Measured] = {}
+    first: dict[str, Measured] = {}
     for cell in cells:
         other = first.setdefault(cell.row.label, cell)
         a, b = other.row, cell.row
@@ -520,7 +210,7 @@ def _weights(row: RowEntry) -> str:
     return row.checkpoint_sha256[:12] if row.checkpoint_sha256 else "none"
 
 
-def _refuse_double(one: _Measured, other: _Measured) -> None:
+def _refuse_double(one: Measured, other: Measured) -> None:
     places = [f"{cell.entry.protocol} of {cell.run.path}" for cell in (one, other)]
     raise InputError(
         f"row {one.row.label!r} has two values of {one.stats.metric} on {one.entry.dataset_title}: from {places[0]} "
@@ -530,14 +220,14 @@ def _refuse_double(one: _Measured, other: _Measured) -> None:
     )
 
 
-def _group_key(paper: PaperTable, cell: _Measured) -> tuple[object, ...]:
+def _group_key(paper: PaperTable, cell: Measured) -> tuple[object, ...]:
     return (cell.setting, *cell.group) if paper.settings_across else cell.group
 
 
-def _group_measured(paper: PaperTable, cells: Sequence[_Measured]) -> tuple[list[ColumnGroup], dict[_Place, Metric]]:
+def _group_measured(paper: PaperTable, cells: Sequence[Measured]) -> tuple[list[ColumnGroup], dict[_Place, Metric]]:
     """Groups of measured columns in the order of the runs (of the settings first), and the columns in them."""
     settings, across = list(paper.rows), paper.settings_across
-    by_group: dict[tuple[object, ...], list[_Measured]] = {}
+    by_group: dict[tuple[object, ...], list[Measured]] = {}
     for cell in sorted(cells, key=lambda cell: settings.index(cell.setting)) if across else cells:
         by_group.setdefault(_group_key(paper, cell), []).append(cell)
     titles = {}
@@ -548,10 +238,10 @@ def _group_measured(paper: PaperTable, cells: Sequence[_Measured]) -> tuple[list
     groups = []
     columns: dict[_Place, Metric] = {}
     for key, members in by_group.items():
-        title = titles[key] + (f" · {_run_name(members[0].run)}" if rivals[titles[key]] > 1 else "")
+        title = titles[key] + (f" · {run_name(members[0].run)}" if rivals[titles[key]] > 1 else "")
         found = {cell.stats.metric: cell.metric for cell in members}
         keys = sorted(found, key=lambda name: paper.metrics.index(found[name].name))
-        heads = _heads({name: found[name] for name in keys}, {name: METRICS[name].title for name in paper.metrics})
+        heads = heads_of({name: found[name] for name in keys}, {name: METRICS[name].title for name in paper.metrics})
         groups.append(ColumnGroup(title, heads))
         columns |= {(key, name): found[name] for name in keys}
     return groups, columns

@@ -12,6 +12,7 @@ from gen3r_bench.errors import StoreError
 from gen3r_bench.metrics.base import RANDOM_WEIGHTS
 from gen3r_bench.runs.record import CardEntry, PlanEntry, Record, RunHeader
 from gen3r_bench.runs.store import Run
+from gen3r_bench.stats import scene_means
 
 NOT_RUN = "not run yet"
 RANDOM = "computed with random weights, which is no score"
@@ -28,7 +29,7 @@ class CellStats:
     Attributes:
         protocol, dataset, row, metric: what the cell is of; ``metric`` is a score key such as ``psnr@8bit/novel``.
         mean: over the scored scenes of each scene's mean over its seeds; None where no scene has a score.
-        scenes: the scored scenes.
+        values: of the scored scenes, each scene's mean over its seeds.
         planned: how many scenes the run set out to score.
         reasons: why a score is missing, and for how many (scene, seed) pairs.
         conditions: what its scores were computed under, where that must be the same all along a column.
@@ -39,22 +40,26 @@ class CellStats:
     row: str
     metric: str
     mean: float | None
-    scenes: frozenset[str]
+    values: Mapping[str, float]
     planned: int
     reasons: Mapping[str, int]
     conditions: Conditions = ()
 
     @property
+    def scenes(self) -> frozenset[str]:
+        return frozenset(self.values)
+
+    @property
     def n(self) -> int:
-        return len(self.scenes)
+        return len(self.values)
 
 
 def summarise(run: Run) -> list[CellStats]:
     """Statistics of every cell that a run set out to fill, in the order of its header.
 
     The header decides what counts: records of scenes, seeds or rows that it no longer names are left out. Where a scene
-    was scored twice for one row and seed (after a change of weights), the later record counts. A score of random weights
-    is none. Where scores of one metric were computed under different conditions, there is a cell for each of these.
+    was scored twice for one row and seed (after a change of weights), the later record counts. A score of random
+    weights is none. Where scores of one metric were computed under different conditions, each of these has a cell.
 
     Raises:
         StoreError: where a record was scored under another version of the protocol than the header's.
@@ -186,14 +191,15 @@ def _cell(
             reasons[f"in another column: computed with {conditions_text(found) or 'nothing stated'}"] += 1
         else:
             scores.setdefault(scene, []).append(record.scores[key])
-    mean = _mean(_mean(values) for values in scores.values()) if scores else None
+    values = scene_means(scores)
+    mean = _mean(values.values()) if values else None
     return CellStats(
         entry.protocol,
         entry.dataset,
         row,
         key,
         mean,
-        frozenset(scores),
+        values,
         len(entry.scenes),
         dict(reasons.most_common()),
         conditions,

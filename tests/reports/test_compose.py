@@ -13,7 +13,8 @@ from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
 from gen3r_bench.protocols.cameras import CAMERA_1VIEW, CAMERA_2VIEW
 from gen3r_bench.protocols.geometry import GEOM_1VIEW, GEOM_2VIEW
 from gen3r_bench.protocols.reconstruction import GEOM_RECON
-from gen3r_bench.reports.compose import _counted, comparison_table, run_table
+from gen3r_bench.reports.compose import comparison_table, run_table
+from gen3r_bench.reports.notes import counted
 from gen3r_bench.reports.paper import paper_table
 from gen3r_bench.reports.tables import MISSING, Cell, Row, Table, rank_marks
 from gen3r_bench.runs.record import provenance_id
@@ -309,9 +310,9 @@ def test_reconstruction_has_one_row_group(make_run, metrics) -> None:
 
 
 def test_scenes_that_were_never_drawn_are_counted_by_reason() -> None:
-    assert _counted({"too short": 3}) == "3 × too short"
+    assert counted({"too short": 3}) == "3 × too short"
     many = {"a": 9, "b": 4, "c": 3, "d": 2, "e": 1}
-    assert _counted(many) == "9 × a; 4 × b; 3 × c; 3 × other reasons (see run.json)"
+    assert counted(many) == "9 × a; 4 × b; 3 × c; 3 × other reasons (see run.json)"
 
 
 def with_lpips_facts(run, facts):
