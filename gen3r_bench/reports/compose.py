@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from gen3r_bench.errors import InputError, UnknownNameError
 from gen3r_bench.metrics.base import Metric
+from gen3r_bench.reports.marks import MIXED_RULE, TESTED_RULE, too_few_scenes
 from gen3r_bench.reports.measured import (
     KIND_TITLES,
     Measured,
@@ -16,11 +17,24 @@ from gen3r_bench.reports.measured import (
     heads_of,
     measured_cells,
     measured_rows,
+    spread_note,
 )
 from gen3r_bench.reports.notes import Footnotes, environment_notes, provenance_notes, run_name
 from gen3r_bench.reports.paper import METHOD_TITLES, METRICS, SETTING_TITLES, CellKey, PaperTable, paper_table
+from gen3r_bench.reports.recipe import Recipe, Spread
 from gen3r_bench.reports.summary import Conditions, conditions_text
-from gen3r_bench.reports.tables import MISSING, Cell, Column, ColumnGroup, Row, RowGroup, Source, Table, rank_marks
+from gen3r_bench.reports.tables import (
+    MISSING,
+    PRINTED_RULE,
+    Cell,
+    Column,
+    ColumnGroup,
+    Row,
+    RowGroup,
+    Source,
+    Table,
+    rank_marks,
+)
 from gen3r_bench.runs.record import RowEntry
 from gen3r_bench.runs.store import Run
 from gen3r_bench.scene import Setting
@@ -29,13 +43,14 @@ _Place = tuple[tuple[object, ...], str]
 """A measured column: its group and its score key."""
 
 
-def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
+def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric], *, spread: Spread | None = None) -> Table:
     """One protocol of a run by itself: a group of columns for each dataset, and every metric and choice of frames.
 
     Args:
         run: as read from its folder; unfinished ones have cells that say so.
         protocol: one that the run has.
         metrics: registered metrics by key.
+        spread: how confidence intervals stand behind the means, if at all.
 
     Raises:
         UnknownNameError: where the run has no such protocol, or a metric is not registered here.
@@ -61,25 +76,36 @@ def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric]) -> Table:
         {row.label: row for row in run.header.rows},
         {},
         footnotes,
+        spread,
     )
+    row_groups = tuple(
+        RowGroup(KIND_TITLES[kind], tuple(row for row in rows if row.kind == kind))
+        for kind in KIND_TITLES
+        if any(row.kind == kind for row in rows)
+    )
+    notes = [*too_few_scenes(row_groups), *_spread_notes(spread), *provenance_notes([(run, entries)], footnotes.texts)]
     card = run.header.card(protocol)
     return Table(
         protocol,
         f"{card.title} ({protocol})",
         "kind",
         tuple(groups),
-        tuple(
-            RowGroup(KIND_TITLES[kind], tuple(row for row in rows if row.kind == kind))
-            for kind in KIND_TITLES
-            if any(row.kind == kind for row in rows)
-        ),
+        row_groups,
         tuple(footnotes.texts),
-        tuple(provenance_notes([(run, entries)], footnotes.texts)),
+        tuple(notes),
         environment_notes([run]),
+        mark_rule=TESTED_RULE,
+        recipe=Recipe(view="protocol", protocol=protocol, runs=(run_name(run),), spread=spread).line(),
     )
 
 
-def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Metric]) -> Table:
+def _spread_notes(spread: Spread | None) -> list[str]:
+    return [spread_note(spread)] if spread else []
+
+
+def comparison_table(
+    number: int, runs: Sequence[Run], metrics: Mapping[str, Metric], *, spread: Spread | None = None
+) -> Table:
     """A table of the paper, with the rows that runs measured beside the paper's rows.
 
     Paper and measurement never share a column, nor do measurements over different data: each has its own group of
@@ -89,6 +115,7 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
         number: 1 to 9.
         runs: none for the paper's table alone.
         metrics: registered metrics by key.
+        spread: how confidence intervals stand behind measured means, if at all.
 
     Raises:
         InputError: where a run feeds no column of the table, or two runs cannot stand in one table.
@@ -113,7 +140,7 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
             if place in here:
                 _refuse_double(here[place], cell)
             here[place] = cell
-        measured = measured_rows(here, columns, rows, paper.decimals, footnotes) if here else []
+        measured = measured_rows(here, columns, rows, paper.decimals, footnotes, spread) if here else []
         empty = (Cell(),) * width
         row_groups.append(
             RowGroup(
@@ -131,6 +158,7 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
             for run in runs
         ]
         keys = dict.fromkeys(cell.stats.metric for cell in cells)
+        notes += [*too_few_scenes(row_groups), *_spread_notes(spread)]
         notes += [f"Measured as {', '.join(keys)}.", *provenance_notes(shown, footnotes.texts)]
     return Table(
         f"paper-table-{number}",
@@ -142,6 +170,8 @@ def comparison_table(number: int, runs: Sequence[Run], metrics: Mapping[str, Met
         tuple(notes),
         environment_notes(runs),
         number,
+        MIXED_RULE if cells else PRINTED_RULE,
+        Recipe(view="paper", number=number, runs=tuple(map(run_name, runs)), spread=spread).line(),
     )
 
 

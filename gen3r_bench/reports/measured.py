@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from gen3r_bench.errors import UnknownNameError
+from gen3r_bench.errors import InputError, UnknownNameError
 from gen3r_bench.metrics.base import Metric
+from gen3r_bench.reports.marks import Contender, separated_marks
 from gen3r_bench.reports.notes import Footnotes, run_name
 from gen3r_bench.reports.paper import METRICS
+from gen3r_bench.reports.recipe import Spread
 from gen3r_bench.reports.summary import CellStats, Conditions, conditions_text, summarise
-from gen3r_bench.reports.tables import MISSING, Cell, Column, Mark, Row, RowKind, Source, rank_marks
+from gen3r_bench.reports.tables import MISSING, Cell, Column, Mark, Row, RowKind, Source
 from gen3r_bench.runs.record import PlanEntry, RowEntry
 from gen3r_bench.runs.store import Run
 from gen3r_bench.scene import Setting
+from gen3r_bench.stats import Interval, mean_interval
 
 KIND_TITLES: Final[Mapping[RowKind, str]] = {"method": "method", "baseline": "floor", "diagnostic": "diagnostic"}
 """Titles of the kinds of measured rows, in the order in which they stand."""
@@ -84,6 +88,13 @@ def clip_text(entry: PlanEntry) -> str:
 
 
 def measured_cells(run: Run, metrics: Mapping[str, Metric], protocols: Iterable[str]) -> list[Measured]:
+    for label, count in Counter(row.label for row in run.header.rows).items():
+        if count > 1:
+            raise InputError(
+                f"{run.path} names {count} rows {label!r}",
+                expected="one row for each method and checkpoint",
+                fix="run it again with --fresh",
+            )
     wanted = set(protocols)
     entries = {(entry.protocol, entry.dataset): entry for entry in run.header.plan}
     cells = []
@@ -127,22 +138,23 @@ def measured_rows(
     rows: Mapping[str, RowEntry],
     decimals: Mapping[str, int],
     footnotes: Footnotes,
+    spread: Spread | None = None,
 ) -> list[Row]:
     """Rows of the cells of one row group, by (row label, column); methods first, then floors, then diagnostics."""
     order = list(KIND_TITLES)
     labels = sorted(dict.fromkeys(label for label, _ in cells), key=lambda label: order.index(rows[label].kind))
+    places_of = {place: decimals.get(cell.metric.name, decimals_of(cell.metric)) for place, cell in cells.items()}
     texts = {
-        place: MISSING
-        if cell.stats.mean is None
-        else printed(cell.stats.mean, decimals.get(cell.metric.name, decimals_of(cell.metric)))
+        place: MISSING if cell.stats.mean is None else printed(cell.stats.mean, places_of[place])
         for place, cell in cells.items()
     }
     marks: dict[tuple[str, _Key], Mark | None] = {}
     for column, metric in columns.items():
         places = [(label, column) for label in labels if rows[label].kind == "method" and (label, column) in cells]
         comparable = _scenes_to_compare([cells[place].stats for place in places])
-        values = [texts[place] if comparable and cells[place].stats.scenes == comparable else None for place in places]
-        marks.update(zip(places, rank_marks(values, higher_is_better=metric.higher_is_better), strict=True))
+        ranked = [place for place in places if comparable and cells[place].stats.scenes == comparable]
+        contenders = [Contender(texts[place], cells[place].stats.values) for place in ranked]
+        marks.update(zip(ranked, separated_marks(contenders, higher_is_better=metric.higher_is_better), strict=True))
     found = []
     for label in labels:
         line = []
@@ -152,9 +164,30 @@ def measured_rows(
                 line.append(Cell())
                 continue
             cell = cells[place]
-            line.append(Cell(texts[place], marks.get(place), footnotes.of(cell.stats), cell.source()))
+            interval = _interval(cell.stats) if spread else None
+            ends = _spread(interval, spread, places_of[place]) if interval and spread else ""
+            source = replace(cell.source(), interval=interval)
+            line.append(Cell(texts[place], marks.get(place), footnotes.of(cell.stats), source, ends))
         found.append(Row(label, rows[label].method_id, rows[label].kind, tuple(line)))
     return found
+
+
+def _interval(stats: CellStats) -> Interval | None:
+    return mean_interval({scene: [value] for scene, value in stats.values.items()})
+
+
+def _spread(interval: Interval, spread: Spread, decimals: int) -> str:
+    if spread == "half-width":
+        return f"± {printed(interval.half_width, decimals)}"
+    return f"[{printed(interval.low, decimals)}, {printed(interval.high, decimals)}]"
+
+
+def spread_note(spread: Spread) -> str:
+    """What stands below a table whose means have their intervals beside them."""
+    what = "Behind ±: half the width of" if spread == "half-width" else "In brackets:"
+    return (
+        f"{what} the 95 % confidence interval of the mean over scenes (BCa bootstrap clustered by scene, 10,000 draws)."
+    )
 
 
 def _scenes_to_compare(stats: Sequence[CellStats]) -> frozenset[str] | None:

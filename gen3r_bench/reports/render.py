@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import jinja2
 from tabulate import tabulate
 
+from gen3r_bench.reports.recipe import RECIPE_MARK
 from gen3r_bench.reports.tables import Cell, Mark, Row, Table
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ CSV_COLUMNS: Final = (
     "protocol",
     "card_hash",
     "run",
+    "low",
+    "high",
+    "level",
 )
 
 
@@ -104,17 +108,22 @@ def render_markdown(table: Table) -> str:
     body = tabulate(lines, heads, tablefmt="pipe", colalign=align, disable_numparse=True)
     below = [f"<sup>{footnote_letter(n)}</sup> {escape_markdown(text)}" for n, text in enumerate(table.footnotes)]
     if table.has_marks:
-        below.append("**Best**, <u>second</u> and *third* of each column and group of rows; equal values share a mark.")
+        below.append(
+            f"**Best**, <u>second</u> and *third* of each column and group of rows; {escape_markdown(table.mark_rule)}."
+        )
     if table.has_unranked_rows:
         below.append("Rows in *italics*: floors and diagnostics, never ranked.")
     below += [escape_markdown(text) for text in (*table.notes, *table.environments)]
-    return "\n\n".join([f"**{escape_markdown(table.title)}**", body, "\n".join(f"- {line}" for line in below)]) + "\n"
+    recipe = [f"<!-- {RECIPE_MARK} {table.recipe} -->"] if table.recipe else []
+    heading = f"**{escape_markdown(table.title)}**"
+    return "\n\n".join([*recipe, heading, body, "\n".join(f"- {line}" for line in below)]) + "\n"
 
 
 def _markdown_cell(cell: Cell) -> str:
     before, after = _MARKDOWN_MARKS[cell.mark] if cell.mark else ("", "")
     notes = ",".join(footnote_letter(note) for note in cell.notes)
-    return f"{before}{cell.text}{after}" + (f"<sup>{notes}</sup>" if notes else "")
+    spread = f" {escape_markdown(cell.spread)}" if cell.spread else ""
+    return f"{before}{cell.text}{after}{spread}" + (f"<sup>{notes}</sup>" if notes else "")
 
 
 # --- LaTeX ------------------------------------------------------------------------------------------------------------
@@ -226,7 +235,9 @@ def render_latex(table: Table) -> str:
         spans.append((first, first + len(group.columns) - 1))
         first = spans[-1][1] + 1
     name = re.sub(r"[^A-Za-z0-9-]+", "-", table.name)
-    return _latex_template().render(table=table, label=name, grouped=len(table.row_groups) > 1, spans=spans)
+    return _latex_template().render(
+        table=table, label=name, recipe_mark=RECIPE_MARK, grouped=len(table.row_groups) > 1, spans=spans
+    )
 
 
 def _latex_label(row: Row) -> str:
@@ -237,6 +248,8 @@ def _latex_cell(cell: Cell, row: Row) -> str:
     text = escape_latex(cell.text)
     if cell.mark:
         text = f"\\bench{cell.mark}{{{text}}}"
+    if cell.spread:
+        text += f"\\,{{\\scriptsize {escape_latex(cell.spread)}}}"
     if not row.ranked:
         text = f"\\benchgrey{{{text}}}"
     notes = ",".join(footnote_letter(note) for note in cell.notes)
@@ -279,6 +292,9 @@ def table_frame(tables: Sequence[Table]) -> pd.DataFrame:
                     "protocol": source.protocol,
                     "card_hash": source.card_hash,
                     "run": source.run,
+                    "low": source.interval and repr(source.interval.low),
+                    "high": source.interval and repr(source.interval.high),
+                    "level": source.interval and source.interval.level,
                 }
                 lines.append(["" if line[name] is None else str(line[name]) for name in CSV_COLUMNS])
     return pd.DataFrame(lines, columns=list(CSV_COLUMNS), dtype=object)

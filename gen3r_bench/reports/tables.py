@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
+from gen3r_bench.stats import Interval
+
 Mark = Literal["best", "second", "third"]
 RowKind = Literal["paper", "method", "baseline", "diagnostic"]
 MISSING: Final = "–"
+PRINTED_RULE: Final = "equal values share a mark"
+"""When marks of printed values are shared."""
+MARKS: Final[tuple[Mark, ...]] = ("best", "second", "third")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,7 @@ class Source:
         kind: "paper" or "measured".
         value: as printed in the paper, or every digit of a measured mean; "" where there is no score.
         n, planned: scenes with a score, scenes that the run set out to score; None for the paper's values.
+        interval: of a measured mean, where it was asked for.
     """
 
     kind: Literal["paper", "measured"]
@@ -35,16 +41,21 @@ class Source:
     protocol: str = ""
     card_hash: str = ""
     run: str = ""
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a reader sees: a text, its mark, and the numbers of its footnotes (from 0). No source: nothing to show."""
+    """What a reader sees: a text, its mark, and the numbers of its footnotes (from 0). No source: nothing to show.
+
+    ``spread`` stands behind the text where it was asked for, such as ``± 0.01`` or ``[0.12, 0.15]``.
+    """
 
     text: str = MISSING
     mark: Mark | None = None
     notes: tuple[int, ...] = ()
     source: Source | None = None
+    spread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,8 @@ class Table:
         row_group_head: head of the column that names row groups; shown where there are several.
         footnotes: referred to by cells.
         notes: what stands below: n of N, card hashes, warnings.
+        mark_rule: when marks are shared; the end of a sentence.
+        recipe: what made it, on one line of ASCII, so that it can be made again; "" where that is not known.
         environments: of the runs, a line each; the terminal leaves them out, since the run's folder has them.
     """
 
@@ -111,6 +124,8 @@ class Table:
     notes: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
     number: int | None = None
+    mark_rule: str = PRINTED_RULE
+    recipe: str = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -137,7 +152,6 @@ def rank_marks(values: Sequence[str | None], *, higher_is_better: bool) -> list[
 
     A single value is compared with nothing and gets no mark.
     """
-    marks: tuple[Mark, ...] = ("best", "second", "third")
     numbers = [None if value is None else Decimal(value) for value in values]
     present = [number for number in numbers if number is not None]
     if len(present) < 2:
@@ -148,5 +162,5 @@ def rank_marks(values: Sequence[str | None], *, higher_is_better: bool) -> list[
             found.append(None)
             continue
         better = sum(other > number if higher_is_better else other < number for other in present)
-        found.append(marks[better] if better < len(marks) else None)
+        found.append(MARKS[better] if better < len(MARKS) else None)
     return found

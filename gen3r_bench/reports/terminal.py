@@ -48,7 +48,7 @@ def print_table(console: Console, table: Table) -> None:
     if table.has_marks:
         legend = Text.assemble(("best", _STYLES["best"]), ", ", ("second", _STYLES["second"]), ", ")
         legend.append("third", _STYLES["third"])
-        console.print(legend.append(" of each column; equal values share a mark"), width=width)
+        console.print(legend.append(f" of each column; {table.mark_rule}"), width=width)
     if table.has_unranked_rows:
         console.print(Text("grey: floors and diagnostics, never ranked", style=_GREY), width=width)
     for text in table.notes:
@@ -99,6 +99,7 @@ def _text(cell: Cell) -> Text:
     # A style of the whole text would underline its padding too.
     text = Text().append(cell.text, style=_STYLES[cell.mark] if cell.mark else "")
     notes = ",".join(footnote_letter(note) for note in cell.notes)
+    text.append(f" {cell.spread}" if cell.spread else "")
     return text.append(f" {notes}") if notes else text
 
 

@@ -28,6 +28,10 @@ def flat(value: float) -> dict[str, float]:
     return {"accuracy@fps20k": value, "completeness@fps20k": value + 2, "chamfer@fps20k": value + 1}
 
 
+ENOUGH = tuple(f"s{n}" for n in range(8))
+"""So many scenes that a paired test separates three methods."""
+
+
 def write_run(
     folder: Path,
     outcome: Callable[[str, str, str, int], Outcome],

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reports.synthetic import FREEZE, GEN3R, ORACLE, WVD, flat, row
+from reports.synthetic import ENOUGH, FREEZE, GEN3R, ORACLE, WVD, flat, row
 
 from gen3r_bench.errors import InputError, UnknownNameError
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
@@ -65,7 +65,9 @@ def test_equal_values_share_a_mark_and_negation_swaps_direction(values, higher) 
 
 def test_a_run_stands_beside_the_paper_in_columns_of_its_own(make_run, metrics) -> None:
     run = make_run(
-        by_row({"gen3r": 0.12344, "wvd": 0.5, "freeze": 0.0, "oracle": 0.0}), rows=(FREEZE, ORACLE, GEN3R, WVD)
+        by_row({"gen3r": 0.12344, "wvd": 0.5, "freeze": 0.0, "oracle": 0.0}),
+        rows=(FREEZE, ORACLE, GEN3R, WVD),
+        scenes=ENOUGH,
     )
     table = comparison_table(2, [run], metrics)
     assert [group.title for group in table.column_groups][3:] == ["mini (measured) · 13×112×112"]
@@ -169,8 +171,8 @@ def test_other_scenes_get_other_columns(make_run, metrics) -> None:
 
 def test_two_runs_share_a_column_where_their_data_agree(make_run, metrics) -> None:
     runs = [
-        make_run(lambda *_: flat(1.0), name="a", rows=(GEN3R,)),
-        make_run(lambda *_: flat(2.0), name="b", rows=(WVD,)),
+        make_run(lambda *_: flat(1.0), name="a", rows=(GEN3R,), scenes=ENOUGH),
+        make_run(lambda *_: flat(2.0), name="b", rows=(WVD,), scenes=ENOUGH),
     ]
     table = comparison_table(2, runs, metrics)
     assert len(table.column_groups) == 4

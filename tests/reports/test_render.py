@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from reports.synthetic import FREEZE, GEN3R, ORACLE, WVD, flat, row
+from reports.synthetic import ENOUGH, FREEZE, GEN3R, ORACLE, WVD, flat, row
 
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
 from gen3r_bench.reports import paper, render
@@ -196,7 +196,7 @@ def test_markdown_of_the_paper(number) -> None:
 def test_marks_and_grey_rows_in_markdown_and_latex(make_run, metrics) -> None:
     values = {"gen3r@reference": 1.0, "wvd@reference": 2.0, "aether@official": 3.0, "freeze": 0.0}
     rows = (GEN3R, WVD, row("aether@official"), FREEZE)
-    table = run_table(make_run(lambda p, r, *_: flat(values[r]), rows=rows), "geom-1view", metrics)
+    table = run_table(make_run(lambda p, r, *_: flat(values[r]), rows=rows, scenes=ENOUGH), "geom-1view", metrics)
     markdown, latex = render_markdown(table), render_latex(table)
     for text in ("**1.0000**", "<u>2.0000</u>", "*3.0000*", "| *freeze* ", "Accuracy ↓ (scene unit)"):
         assert text in markdown
@@ -247,7 +247,7 @@ def test_latex_compiles(make_run, metrics, tmp_path: Path) -> None:
     ]
     document = tmp_path / "all.tex"
     document.write_text(
-        "\\documentclass{article}\n\\usepackage{booktabs,graphicx,xcolor}\n\\begin{document}\n"
+        "\\documentclass{article}\n\\usepackage{booktabs,colortbl,graphicx,multirow,xcolor}\n\\begin{document}\n"
         + "\n\\clearpage\n".join(map(render_latex, tables))
         + "\n\\end{document}\n",
         encoding="utf-8",

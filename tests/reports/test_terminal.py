@@ -5,7 +5,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reports.synthetic import FREEZE, GEN3R, ORACLE, WVD, flat, row
+from reports.synthetic import ENOUGH, FREEZE, GEN3R, ORACLE, WVD, flat, row
 from rich.console import Console
 
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
@@ -77,7 +77,9 @@ def test_a_run_without_records_prints(make_run, metrics) -> None:
 
 
 def test_marks_and_grey(make_run, metrics) -> None:
-    run = make_run(lambda p, r, *_: flat(1.0 if r.startswith("gen3r") else 2.0), rows=(GEN3R, WVD, FREEZE))
+    run = make_run(
+        lambda p, r, *_: flat(1.0 if r.startswith("gen3r") else 2.0), rows=(GEN3R, WVD, FREEZE), scenes=ENOUGH
+    )
     text = printed(run, metrics, colours=True)
     assert "\x1b[1m1.0000\x1b[0m" in text
     assert "\x1b[4m2.0000\x1b[0m" in text

@@ -61,7 +61,7 @@ def test_it_covers_the_truth_about_as_often_as_it_says(n, shape, least) -> None:
 
 
 @given(SCENES, st.randoms(use_true_random=False))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_the_order_of_scenes_and_seeds_does_not_show(values, random) -> None:
     names = list(values)
     random.shuffle(names)
@@ -70,7 +70,7 @@ def test_the_order_of_scenes_and_seeds_does_not_show(values, random) -> None:
 
 
 @given(SCENES)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_it_lies_within_the_scenes_and_holds_their_mean_in_the_middle_of_the_draws(values) -> None:
     means = scene_means(values)
     found = mean_interval(values, resamples=200)
@@ -80,7 +80,7 @@ def test_it_lies_within_the_scenes_and_holds_their_mean_in_the_middle_of_the_dra
 
 
 @given(st.lists(st.integers(-100, 100), min_size=3, max_size=12), st.sampled_from([0.25, 4.0]), st.integers(-8, 8))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_it_moves_and_grows_with_its_values(values, scale, shift) -> None:
     found = mean_interval(one_seed(values), resamples=200)
     moved = mean_interval(one_seed(scale * value + shift for value in values), resamples=200)

@@ -82,7 +82,7 @@ def test_a_drawn_p_value_is_never_zero() -> None:
 
 
 @given(VALUES, VALUES)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_swapping_the_methods_swaps_the_result(a, b) -> None:
     one = compare_paired(a, b, higher_is_better=True, resamples=200)
     other = compare_paired(b, a, higher_is_better=True, resamples=200)
@@ -99,7 +99,7 @@ def test_swapping_the_methods_swaps_the_result(a, b) -> None:
 
 
 @given(VALUES, VALUES, st.randoms(use_true_random=False))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_the_order_of_scenes_does_not_show(a, b, random) -> None:
     names = list(a)
     random.shuffle(names)
