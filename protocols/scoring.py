@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gen3r_bench.errors import InputError
+from gen3r_bench.errors import BenchError, InputError
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.metrics.cameras import relative_pose_errors
 from gen3r_bench.protocols.appearance import score_frames
@@ -84,7 +84,7 @@ def score(
         device: where the networks of metrics run.
 
     Raises:
-        InputError, AlignmentError: where the prediction cannot be scored; the run writes a failure record.
+        BenchError: where the prediction cannot be scored or a score is not finite; the run writes a failure record.
     """
     scene = truth.scene
     check_fit(prediction, scene.num_frames, scene.image_size)
@@ -155,6 +155,9 @@ def score(
             for metric in by_kind["video"]:
                 assert metric.function is not None
                 result.values[metric.key] = float(metric.function(prediction.rgb, true_rgb))
+    bad = next((key for key, value in result.values.items() if not np.isfinite(value)), None)
+    if bad is not None:
+        raise BenchError(f"{bad} came out as {result.values[bad]}, which is not a score")
     for key in card.metrics:
         if key not in result.unsupported and (facts := metrics[key].facts(device)):
             result.facts[key] = facts

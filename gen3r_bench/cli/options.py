@@ -63,6 +63,7 @@ Backend = Annotated[
 Diagnostics = Annotated[
     bool, typer.Option("--diagnostics/--no-diagnostics", help="Also run the floor and ceiling rows.")
 ]
+Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no closing remarks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

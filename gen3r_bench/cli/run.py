@@ -36,7 +36,7 @@ def run(
     scenes: options.Scenes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling; each scene derives its own.")] = 42,
     seeds: Annotated[int, typer.Option(min=1, help="How many samples of each scene, from consecutive seeds.")] = 1,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1.")] = "cpu",
+    device: options.Device = "cpu",
     jobs: options.Jobs = None,
     keep_predictions: Annotated[
         bool, typer.Option("--keep-predictions", help="Also keep every prediction as a bundle below the run folder.")
@@ -88,7 +88,8 @@ def carry_out(plan: Plan, folder: Path, *, fresh: bool, jobs: int | None, keep_p
 
     from gen3r_bench import registry
     from gen3r_bench.reports.terminal import print_run
-    from gen3r_bench.runs.execute import FAILURES_NAME, execute
+    from gen3r_bench.runs.attempt import FAILURES_NAME
+    from gen3r_bench.runs.execute import execute
     from gen3r_bench.runs.store import HEADER_NAME, move_aside
 
     talk = Console(stderr=True, quiet=quiet)

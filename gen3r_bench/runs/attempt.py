@@ -6,10 +6,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gen3r_bench.errors import BenchError
+from gen3r_bench.runs.store import explained
 
+FAILURES_NAME: Final = "failures.log"
 T = TypeVar("T")
 
 
@@ -33,3 +35,15 @@ def attempt(action: Callable[[], T]) -> T | Failure:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         message = " ".join(f"{type(error).__name__}: {error}".split())
         return Failure(f"{message} ({Path(frame.filename).name}:{frame.lineno})", traceback.format_exc())
+
+
+def log_failure(run: Path, what: str, failure: Failure) -> None:
+    """Add the traceback of a failure to the run's ``failures.log``, if it has one.
+
+    Raises:
+        StoreError: where it cannot be written.
+    """
+    if failure.details:
+        path = run / FAILURES_NAME
+        with explained("append to", path), path.open("a") as log:
+            log.write(f"{what}\n{failure.details}\n")

@@ -19,24 +19,22 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from gen3r_bench import registry
-from gen3r_bench.errors import BenchError
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.protocols.conditioning import condition, conditioning_name
 from gen3r_bench.protocols.geometry import SceneTruth
 from gen3r_bench.protocols.scoring import Scores, check_fit, score
-from gen3r_bench.runs.attempt import Failure, attempt
+from gen3r_bench.runs.attempt import Failure, attempt, log_failure
 from gen3r_bench.runs.bundle import write_bundle
 from gen3r_bench.runs.kept import bundle_folder
 from gen3r_bench.runs.plan import Plan, Task, merged_header, record_key
 from gen3r_bench.runs.record import Alignment, Record
 from gen3r_bench.runs.rows import Row
-from gen3r_bench.runs.store import HEADER_NAME, RecordWriter, Run, explained, read_header, read_run
+from gen3r_bench.runs.store import HEADER_NAME, RecordWriter, Run, read_header, read_run
 from gen3r_bench.scene import Prediction
 
 Progress = Callable[[str, int], None]
 """Called with a scene and the number of records that are new or were found finished."""
 T = TypeVar("T")
-FAILURES_NAME = "failures.log"
 
 
 def execute(
@@ -212,9 +210,6 @@ class _Work:
                 backend=self.plan.geometry_backend,
                 device=self.plan.device,
             )
-            bad = next((key for key, value in scores.values.items() if not np.isfinite(value)), None)
-            if bad is not None:
-                raise BenchError(f"{bad} came out as {scores.values[bad]}, which is not a score")
             record = _checked(
                 blank,
                 status="ok" if scores.values else "unsupported",
@@ -242,10 +237,7 @@ class _Work:
         return record.model_copy(update={"made_with": made_with})
 
     def _failed(self, blank: Record, failure: Failure) -> Record:
-        if failure.details:
-            path = self.writer.run / FAILURES_NAME
-            with explained("append to", path), path.open("a") as log:
-                log.write(f"{blank.row} {blank.dataset} {blank.scene_id} {blank.protocol}\n{failure.details}\n")
+        log_failure(self.writer.run, f"{blank.row} {blank.dataset} {blank.scene_id} {blank.protocol}", failure)
         return _checked(blank, status="failed", reason=failure.reason)
 
 

@@ -74,14 +74,21 @@ class Kept:
         return read_bundle(self.folder)
 
 
-def kept_predictions(run: Run) -> list[Kept]:
-    """The records of status ``ok`` whose bundle lies in the run's folder, in the order in which they were written."""
+def kept_predictions(run: Run, *, without_scores: bool = False) -> list[Kept]:
+    """The records of status ``ok`` whose bundle lies in the run's folder, in the order in which they were written.
+
+    Args:
+        run: as read from its folder.
+        without_scores: also those predictions of which no metric could be computed when the run was made.
+    """
     cards = {card.name: card_of(run.header, card.name) for card in run.header.protocols}
     entries = {(entry.protocol, entry.dataset): entry for entry in run.header.plan}
     found = []
     for record in run.records:
         entry = entries.get((record.protocol, record.dataset))
-        if record.status != "ok" or entry is None:
+        # a row that refused the setting has scored no frame, and is no prediction
+        unscored = without_scores and record.status == "unsupported" and record.n_frames > 0
+        if entry is None or not (record.status == "ok" or unscored):
             continue
         card = cards[record.protocol]
         folder = bundle_folder(run.path, record.row, card, record.seed, record.dataset, record.scene_id)

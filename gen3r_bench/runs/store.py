@@ -202,14 +202,14 @@ class RecordWriter:
     def note_provenance(self, facts: Mapping[str, str]) -> str:
         """The id under which the header on disk names what a metric was computed with; written there if it is new.
 
-        Call it before the record that refers to it is appended, and after `write_header`.
+        Call it before the record that refers to it is appended.
         """
         identifier = provenance_id(facts)
         with self._mutex:
-            assert self._header is not None
-            known = self._header.provenances
-            if identifier not in known:
-                self._write_header(self._header.model_copy(update={"provenances": {**known, identifier: dict(facts)}}))
+            header = self._header or read_header(self.run)
+            if identifier not in header.provenances:
+                provenances = {**header.provenances, identifier: dict(facts)}
+                self._write_header(header.model_copy(update={"provenances": provenances, "schema_version": 2}))
         return identifier
 
     def close(self) -> None:
