@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SUBMISSIONS = REPOSITORY / "results" / "submissions"
 PIP = (sys.executable, "-m", "pip")
 TOP_LEVEL = {
     "baselines": "gen3r_bench/baselines",
@@ -49,12 +50,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {".css", ".csv", ".jinja", ".js", ".json", ".py", ".safetensors"}
     for folder in ("gen3r_bench", *TOP_LEVEL):
         for path in (REPOSITORY / folder).rglob("*"):
-            if path.suffix in {".py", ".csv", ".json", ".jinja", ".safetensors"} or path.name == "py.typed":
+            if SUBMISSIONS not in path.parents and (path.suffix in shipped or path.name == "py.typed"):
                 relative = path.relative_to(REPOSITORY).as_posix()
                 installed = relative if folder == "gen3r_bench" else relative.replace(folder, TOP_LEVEL[folder], 1)
                 assert installed in names, f"{relative} is not packaged: add its folder to pyproject.toml"
+
+
+def test_no_submission_is_in_the_wheel(wheel: Path) -> None:
+    assert [name for name in zipfile.ZipFile(wheel).namelist() if "submissions" in name] == []
 
 
 def test_nothing_generic_lands_on_the_path(wheel: Path) -> None:

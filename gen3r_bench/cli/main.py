@@ -10,6 +10,7 @@ import typer
 from gen3r_bench.cli.data import app as data_app
 from gen3r_bench.cli.doctor import doctor
 from gen3r_bench.cli.explain import explain
+from gen3r_bench.cli.export import export
 from gen3r_bench.cli.ls import app as ls_app
 from gen3r_bench.cli.run import run
 from gen3r_bench.cli.score import score
@@ -32,6 +33,7 @@ app.command()(run)
 app.command()(score)
 app.command()(table)
 app.command()(explain)
+app.command()(export)
 app.command()(weights)
 app.command()(plan)
 data_app.command()(doctor)

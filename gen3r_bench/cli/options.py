@@ -127,6 +127,21 @@ def data_roots(names: Sequence[str], roots: list[str] | None) -> dict[str, Path]
     return root_of
 
 
+def named_roots(texts: list[str] | None) -> dict[str, Path]:
+    """Where datasets lie, by name.
+
+    Raises:
+        InputError: where a text is not NAME=DIR.
+    """
+    roots = {}
+    for text in texts or []:
+        name, equals, folder = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--data-root {text}", expected="NAME=DIR with a dataset as NAME")
+        roots[name] = Path(folder).expanduser()
+    return roots
+
+
 def read_manifests(paths: list[Path] | None) -> dict[str, SplitManifest]:
     """Split manifests by dataset.
 

@@ -85,7 +85,7 @@ def provenance_notes(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes
             lines.append(f"{run_name(run)}: mean over seeds {', '.join(map(str, run.header.seeds))} within each scene.")
         for protocol in dict.fromkeys(entry.protocol for entry in entries):
             for label, facts in row_facts(run, protocol).items():
-                lines += [f"{label}, {protocol}: {text} ({n} records)." for text, n in _merged(facts).items()]
+                lines += [f"{label}, {protocol}: {text} ({n} records)." for text, n in merged(facts).items()]
             lines += [
                 f"{key} computed with {_listed(facts)}."
                 for key, found in provenances_shown(run, protocol).items()
@@ -119,7 +119,7 @@ def _has_psnr(run: Run, entry: PlanEntry) -> bool:
     return any(key.startswith("psnr@") for key in run.header.card(entry.protocol).content["metrics"])
 
 
-def _merged(facts: Counter[str]) -> dict[str, int]:
+def merged(facts: Counter[str]) -> dict[str, int]:
     """Remarks that differ only in their numbers as one, with ranges: "sampled 11215–12544 points", on 3 records."""
     alike: dict[str, list[str]] = {}
     for fact in facts:

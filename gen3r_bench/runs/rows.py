@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from gen3r_bench import registry
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS, Diagnostic
@@ -18,6 +18,14 @@ from gen3r_bench.method import Method, load_method_file
 from gen3r_bench.runs.plain_predictions import folder_fingerprint, read_predictions, scene_folder
 from gen3r_bench.runs.record import RowEntry
 from gen3r_bench.scene import Conditioning, Prediction, Scene, Setting
+
+PREDICTIONS_SOURCE: Final = "predictions folder"
+"""Source of a row whose answers depend on files, not on its entry alone."""
+
+
+def entry_fingerprint(entry: RowEntry) -> str:
+    """What decides the answers of a row that computes them."""
+    return f"{entry.label}|{entry.source}|{entry.checkpoint_sha256}"
 
 
 class Row(ABC):
@@ -28,8 +36,7 @@ class Row(ABC):
 
     def fingerprint(self, scene_id: str) -> str:
         """What decides this row's answer, besides the scene and the seed."""
-        entry = self.entry
-        return f"{entry.label}|{entry.source}|{entry.checkpoint_sha256}"
+        return entry_fingerprint(self.entry)
 
     def refusal(self, conditioning: Conditioning) -> str | None:
         """Why this row does not answer the conditioning, or None where it does."""
@@ -92,7 +99,7 @@ class FolderRow(Row):
             title=method_id,
             kind="method",
             checkpoint=checkpoint or None,
-            source="predictions folder",
+            source=PREDICTIONS_SOURCE,
         )
 
     def fingerprint(self, scene_id: str) -> str:
