@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -19,6 +19,19 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class Ends(StrEnum):
+    """How a confidence interval is printed: ``± 0.01``, or ``[0.12, 0.15]``."""
+
+    HALF_WIDTH = "half-width"
+    LOW_HIGH = "low-high"
+
+
+SPREADS: Final[dict[Ends, Literal["half-width", "low-high"]]] = {
+    Ends.HALF_WIDTH: "half-width",
+    Ends.LOW_HIGH: "low-high",
+}
+
+
 def table(
     more_runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="Run folders.")] = None,
     number: Annotated[
@@ -26,31 +39,54 @@ def table(
     ] = None,
     runs: Annotated[list[Path] | None, typer.Option("--runs", metavar="RUN", help="Run folders.")] = None,
     format_: Annotated[Format, typer.Option("--format", "-f", help="How the table is written.")] = Format.MARKDOWN,
+    ci: Annotated[
+        Ends | None, typer.Option("--ci", help="Put the 95 % confidence interval behind measured means.")
+    ] = None,
+    claimed: Annotated[
+        bool, typer.Option("--claimed", help="Hold the paper's values against the runs': inside, outside, or why not.")
+    ] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Make a table's file again and name every difference; exit code 1 if any."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of the terminal.")] = None,
 ) -> None:
     """Print a table of the paper, with the rows of runs beside the paper's, or the tables of runs alone.
 
-    Paper and measurement never share a column, and neither do measurements over different scenes.
+    Paper and measurement never share a column, and neither do measurements over different scenes. A mark in a measured
+    column means that a paired test separates the methods; see docs/statistics.md.
     """
-    from gen3r_bench.registry import metrics
-    from gen3r_bench.reports.compose import comparison_table, run_table
-    from gen3r_bench.reports.render import render_csv, render_latex, render_markdown
+    from gen3r_bench.registry import metrics, protocols
+    from gen3r_bench.reports.make import make_table, recipes_for, tables_text
     from gen3r_bench.runs.store import read_run, write_atomically
 
     found = [read_run(path) for path in dict.fromkeys([*(runs or []), *(more_runs or [])])]
-    if number is not None:
-        tables = [comparison_table(number, found, metrics() if found else {})]
-    elif found:
-        tables = [run_table(run, card.name, metrics()) for run in found for card in run.header.protocols]
-    else:
-        raise InputError("neither a table nor a run", expected="--table 1 to 9, a run folder, or both")
-    match format_:
-        case Format.MARKDOWN:
-            text = "\n".join(render_markdown(table) for table in tables)
-        case Format.LATEX:
-            text = "\n".join(render_latex(table) for table in tables)
-        case Format.CSV:
-            text = render_csv(tables)
+    known = metrics() if found else {}
+    used = {card.name for run in found for card in run.header.protocols}
+    cards = {name: protocols().load(name) for name in protocols().names() if name in used}
+    if check is not None:
+        if number is not None or claimed or ci is not None or out is not None:
+            raise InputError("--check with options of a table", expected="the file and its runs; it knows its options")
+        from gen3r_bench.reports.check import check_table
+
+        try:
+            text = check.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--check {check}: {error}", expected="a file that gen3r-bench table wrote") from error
+        tables, wrong = check_table(text, found, known, cards)
+        for one in wrong:
+            typer.echo(str(one))
+        plural = "s" if tables > 1 else ""
+        verdict = f"{len(wrong)} difference{'s' if len(wrong) > 1 else ''}" if wrong else "no difference"
+        typer.echo(f"{check}: {tables} table{plural}, {verdict}", err=True)
+        raise typer.Exit(1 if wrong else 0)
+    made = [
+        make_table(recipe, its, known, cards)
+        for recipe, its in recipes_for(number, found, claims=claimed, spread=SPREADS[ci] if ci else None)
+    ]
+    text = tables_text(made, format_.value)
     if out is None:
         typer.echo(text, nl=False)
     else:

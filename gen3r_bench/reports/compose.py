@@ -19,7 +19,7 @@ from gen3r_bench.reports.measured import (
     measured_rows,
     spread_note,
 )
-from gen3r_bench.reports.notes import Footnotes, environment_notes, provenance_notes, run_name
+from gen3r_bench.reports.notes import Footnotes, clip_notes, environment_notes, provenance_notes, run_name
 from gen3r_bench.reports.paper import METHOD_TITLES, METRICS, SETTING_TITLES, CellKey, PaperTable, paper_table
 from gen3r_bench.reports.recipe import Recipe, Spread
 from gen3r_bench.reports.summary import Conditions, conditions_text
@@ -83,7 +83,12 @@ def run_table(run: Run, protocol: str, metrics: Mapping[str, Metric], *, spread:
         for kind in KIND_TITLES
         if any(row.kind == kind for row in rows)
     )
-    notes = [*too_few_scenes(row_groups), *_spread_notes(spread), *provenance_notes([(run, entries)], footnotes.texts)]
+    notes = [
+        *too_few_scenes(row_groups),
+        *_spread_notes(spread),
+        *clip_notes([(run, entries)]),
+        *provenance_notes([(run, entries)], footnotes.texts),
+    ]
     card = run.header.card(protocol)
     return Table(
         protocol,
@@ -122,9 +127,8 @@ def comparison_table(
         UnknownNameError: where a metric of a run is not registered here.
     """
     paper = paper_table(number)
-    cells = divided([cell for run in runs for cell in _cells_for(paper, run, metrics)])
-    _check_cards(cells)
-    rows = _check_rows(cells)
+    cells = measured_for(paper, runs, metrics)
+    rows = one_meaning(cells)
     settings = list(paper.rows)
     paper_groups = _paper_groups(paper)
     groups, columns = _group_measured(paper, cells)
@@ -159,7 +163,7 @@ def comparison_table(
         ]
         keys = dict.fromkeys(cell.stats.metric for cell in cells)
         notes += [*too_few_scenes(row_groups), *_spread_notes(spread)]
-        notes += [f"Measured as {', '.join(keys)}.", *provenance_notes(shown, footnotes.texts)]
+        notes += [f"Measured as {', '.join(keys)}.", *clip_notes(shown), *provenance_notes(shown, footnotes.texts)]
     return Table(
         f"paper-table-{number}",
         f"Gen3R paper, Table {number}: {paper.title}",
@@ -173,6 +177,25 @@ def comparison_table(
         MIXED_RULE if cells else PRINTED_RULE,
         Recipe(view="paper", number=number, runs=tuple(map(run_name, runs)), spread=spread).line(),
     )
+
+
+def measured_for(paper: PaperTable, runs: Sequence[Run], metrics: Mapping[str, Metric]) -> list[Measured]:
+    """The cells of runs that belong into a table of the paper.
+
+    Raises:
+        InputError: where a run feeds no column of the table.
+    """
+    return divided([cell for run in runs for cell in _cells_for(paper, run, metrics)])
+
+
+def one_meaning(cells: Sequence[Measured]) -> dict[str, RowEntry]:
+    """Rows by label, where protocols and rows mean the same thing in every run.
+
+    Raises:
+        InputError: where two runs cannot stand in one table.
+    """
+    _check_cards(cells)
+    return _check_rows(cells)
 
 
 def _cells_for(paper: PaperTable, run: Run, metrics: Mapping[str, Metric]) -> list[Measured]:

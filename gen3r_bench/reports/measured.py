@@ -164,7 +164,7 @@ def measured_rows(
                 line.append(Cell())
                 continue
             cell = cells[place]
-            interval = _interval(cell.stats) if spread else None
+            interval = cell_interval(cell.stats) if spread else None
             ends = _spread(interval, spread, places_of[place]) if interval and spread else ""
             source = replace(cell.source(), interval=interval)
             line.append(Cell(texts[place], marks.get(place), footnotes.of(cell.stats), source, ends))
@@ -172,7 +172,8 @@ def measured_rows(
     return found
 
 
-def _interval(stats: CellStats) -> Interval | None:
+def cell_interval(stats: CellStats) -> Interval | None:
+    """Of a cell's mean over its scenes; None for fewer than two."""
     return mean_interval({scene: [value] for scene, value in stats.values.items()})
 
 

@@ -45,8 +45,8 @@ def shortened(reason: str) -> str:
     return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"
 
 
-def provenance_notes(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Sequence[str]) -> list[str]:
-    """What stands below measured numbers: n of N, cards, warnings, facts about rows."""
+def clip_notes(shown: Sequence[tuple[Run, Sequence[PlanEntry]]]) -> list[str]:
+    """How many scenes stand behind numbers without a footnote, and what clips they are."""
     lines = []
     for _, entries in shown:
         for entry in entries:
@@ -56,6 +56,12 @@ def provenance_notes(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes
                 f"{entry.protocol} on {entry.dataset_title}: n = {count} of {count} scenes where no footnote says "
                 f"otherwise; {clip}, from frame {entry.start} in steps of {entry.stride}."
             )
+    return lines
+
+
+def provenance_notes(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes: Sequence[str]) -> list[str]:
+    """What stands below measured numbers: cards, warnings, facts about rows."""
+    lines = []
     cards = {
         (entry.protocol, run.header.card(entry.protocol).hash): None for run, entries in shown for entry in entries
     }

@@ -120,6 +120,18 @@ METHOD_TITLES: Final[Mapping[str, str]] = {
 }
 """The paper's name of each method, by the suite's id."""
 
+SCENES: Final[Mapping[str, int]] = {
+    "RealEstate10K": 200,
+    "DL3DV-10K": 200,
+    "Co3Dv2": 300,
+    "WildRGB-D": 300,
+    "TartanAir": 80,
+}
+"""Scenes that the paper evaluated on; its tables 6 to 9 do not repeat the counts."""
+FRAMES: Final = 49
+IMAGE_SIZE: Final = (560, 560)
+"""Clips of the paper: consecutive frames, height and width in pixels."""
+
 _GENERATORS: Final = ("LVSM", "GEN3C", "Geometry Forcing", "Aether", "WVD", "Gen3R")
 _APPEARANCE: Final = ("psnr", "ssim", "lpips", "i2v_subject", "i2v_background", "imaging_quality")
 _FREE: Final = ("i2v_subject", "i2v_background", "aesthetic_quality", "imaging_quality", "motion_smoothness")

@@ -48,6 +48,8 @@ def write_run(
     extra: Mapping[str, object] | None = None,
     backend: str = "exact",
     environment: Mapping[str, str] | None = None,
+    frames: int = 13,
+    image_size: tuple[int, int] = (112, 112),
 ) -> Run:
     """Write a run whose records are ``outcome(protocol, row, scene, seed)``: scores, why it failed, or nothing yet."""
     digest = {card.name: (hashes or {}).get(card.name, card.hash) for card in cards}
@@ -72,10 +74,10 @@ def write_run(
                 dataset_title=title,
                 scenes=tuple(scenes),
                 scenes_in_full=scenes_in_full or len(scenes),
-                frames=13,
+                frames=frames,
                 stride=1,
                 start=0,
-                image_size=(112, 112),
+                image_size=image_size,
             )
             for card in cards
         ),

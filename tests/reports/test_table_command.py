@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import typer
-from reports.synthetic import flat
+from reports.synthetic import ENOUGH, flat
 from typer.testing import CliRunner
 
 from gen3r_bench.cli.table import table
@@ -69,3 +70,86 @@ def test_errors_reach_the_boundary(tmp_path: Path, make_run) -> None:
         call("--table", 1, make_run(lambda *_: flat(1.0)).path)
     with pytest.raises(StoreError, match="cannot write"):
         call("--table", 1, "--out", tmp_path / "no" / "folder")
+
+
+def test_intervals_and_claims_on_request(make_run) -> None:
+    run = make_run(lambda p, r, scene, s: flat(float(scene[1:])), scenes=ENOUGH).path
+    assert "± " in call("--table", 2, run, "--ci", "half-width").stdout
+    assert r"Behind $\pm$" in call(run, "--ci", "half-width", "--format", "latex").stdout
+    assert call(run, "--ci", "low-high", "--format", "csv").stdout.splitlines()[1].endswith(",0.95")
+    claims = call("--table", 2, run, "--claimed").stdout
+    assert "not comparable: dataset, frames, image size, checkpoint" in claims
+    assert call("--table", 2, run, "--claimed", "--format", "csv").stdout.startswith("table,setting,paper_row,")
+
+
+@pytest.mark.parametrize("name", ["markdown", "latex", "csv"])
+def test_a_committed_table_is_checked(name, tmp_path: Path, make_run) -> None:
+    run = make_run(lambda p, r, scene, s: flat(1.0 if r.startswith("gen3r") else 2.0), scenes=ENOUGH).path
+    file = tmp_path / "table.txt"
+    call("--table", 2, run, "--format", name, "--out", file)
+    result = call("--check", file, run)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"{file}: 1 table, no difference\n"
+    text = file.read_text(encoding="utf-8")
+    wrong = text.replace("best,8,8", "second,8,8", 1) if name == "csv" else text.replace("2.0000", "3.0000", 1)
+    assert wrong != text
+    file.write_text(wrong, encoding="utf-8")
+    result = call("--check", file, "--runs", run)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    assert " was " in result.stdout
+    assert " is " in result.stdout
+    assert result.stderr == f"{file}: 1 table, 1 difference\n"
+
+
+def test_a_check_refuses_what_it_cannot_use(tmp_path: Path, make_run) -> None:
+    run = make_run(lambda *_: flat(1.0)).path
+    file = tmp_path / "table.md"
+    with pytest.raises(InputError, match="a file that gen3r-bench table wrote"):
+        call("--check", file, run)
+    file.write_text("| a | b |\n", encoding="utf-8")
+    with pytest.raises(InputError, match="a file without a recipe"):
+        call("--check", file, run)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="a file that gen3r-bench table wrote"):
+        call("--check", file, run)
+    with pytest.raises(InputError, match="--check with options of a table"):
+        call("--check", file, run, "--table", 2)
+    with pytest.raises(InputError, match="claimed values without a table"):
+        call(run, "--claimed")
+
+
+def test_records_changed_by_hand_give_no_table(make_run) -> None:
+    run = make_run(lambda *_: flat(1.0)).path
+    file = run / "records.jsonl"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"chamfer@fps20k":2.0', '"chamfer@fps20k":1.0', 1), encoding="utf-8")
+    with pytest.raises(
+        StoreError, match=r"records.jsonl line 1 was changed after it was written \(gen3r@reference, s0\)"
+    ):
+        call(run)
+
+
+def test_a_duplicated_line_counts_once_and_a_missing_scene_is_said(make_run) -> None:
+    run = make_run(lambda p, r, scene, s: flat(float(scene[1:]))).path
+    file = run / "records.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    before = call(run).stdout
+    file.write_text("".join([*lines, lines[0], lines[0]]), encoding="utf-8")
+    assert call(run).stdout == before
+    file.write_text("".join(lines[1:]), encoding="utf-8")
+    assert "n = 2 of 3 scenes: 1 × not run yet" in call(run).stdout
+
+
+def test_a_header_of_another_version_or_with_a_row_named_twice(make_run) -> None:
+    run = make_run(lambda *_: flat(1.0)).path
+    file = run / "run.json"
+    header = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(header | {"schema_version": 99}), encoding="utf-8")
+    with pytest.raises(StoreError, match="schema version 99; this suite reads versions 1 and 2"):
+        call(run)
+    file.write_text(json.dumps(header | {"rows": header["rows"] + header["rows"][:1]}), encoding="utf-8")
+    with pytest.raises(InputError, match="names 2 rows 'gen3r@reference'"):
+        call(run)
+    with pytest.raises(InputError, match="names 2 rows 'gen3r@reference'"):
+        call("--table", 2, run)
