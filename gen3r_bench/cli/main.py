@@ -14,6 +14,7 @@ from gen3r_bench.cli.export import export
 from gen3r_bench.cli.ls import app as ls_app
 from gen3r_bench.cli.run import run
 from gen3r_bench.cli.score import score
+from gen3r_bench.cli.show import show
 from gen3r_bench.cli.table import table
 from gen3r_bench.cli.weights import plan, weights
 from gen3r_bench.errors import BenchError
@@ -34,6 +35,7 @@ app.command()(score)
 app.command()(table)
 app.command()(explain)
 app.command()(export)
+app.command()(show)
 app.command()(weights)
 app.command()(plan)
 data_app.command()(doctor)

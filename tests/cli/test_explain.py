@@ -123,7 +123,6 @@ def test_a_damaged_prediction_is_exit_1_with_its_reason(place: Path, tmp_path: P
     [
         (["nowhere"], "nowhere is not a run folder"),
         (["kept", "-m", "wal"], "unknown row of the run 'wal'; did you mean 'wall'"),
-        (["kept", "--scenes", "test/00"], "unknown scene of the run 'test/00'; did you mean"),
         (["kept", "--dialect", "scale=horn"], "unknown dialect 'scale=horn'; did you mean 'scale=none'"),
         (["kept", "--data-root", "x=/nowhere"], "unknown dataset in --data-root 'x'"),
         (["bare"], "--keep-predictions --fresh"),

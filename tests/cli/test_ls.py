@@ -17,20 +17,20 @@ def ls(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "metrics", "tables"])
+@pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "metrics", "dialects", "tables"])
 def test_every_list_prints_as_a_table_and_as_json(what: str) -> None:
     rows = json.loads(ls(what, "--json"))
     assert rows
-    name = next(key for key in ("method_id", "name", "key", "table") if key in rows[0])
+    name = next(key for key in ("method_id", "name", "key", "dialect", "table") if key in rows[0])
     text = "".join(ls(what).split())
     for row in rows:
         assert "".join(str(row[name]).split()) in text
 
 
-@pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "metrics", "tables"])
+@pytest.mark.parametrize("what", ["methods", "datasets", "protocols", "metrics", "dialects", "tables"])
 def test_lists_fit_100_columns_and_keep_names_whole(what: str) -> None:
     rows = json.loads(ls(what, "--json"))
-    name = next(key for key in ("method_id", "name", "key", "table") if key in rows[0])
+    name = next(key for key in ("method_id", "name", "key", "dialect", "table") if key in rows[0])
     lines = ls(what).splitlines()
     assert max(map(len, lines)) <= 100
     starts = {line.split(" ")[0] for line in lines}
