@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline, Sampling
 
 OFFLOAD_VARIABLE: Final = "GEN3R_BENCH_OFFLOAD"
-"""Environment variable: "none", "encoders" (the default) or "all"; see ``gen3r_bench.models.gen3r.pipeline.Parts``."""
+"""Environment variable: "none", "encoders" (the default) or "all"; see ``gen3r_bench.models.parts.Parts``."""
 FOLDERS: Final = (
     "transformer",
     "wan_vae",

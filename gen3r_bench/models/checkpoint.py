@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -137,6 +137,25 @@ def _read_file(file: Path, inside: str | None) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in loaded.items()):
         raise InputError(f"{file} holds more than named tensors", expected="a state dict", fix="save the state dict")
     return loaded
+
+
+def header_tensors(folder: Path) -> dict[str, Tensor] | None:
+    """Names and shapes of a folder's weights as tensors without memory; None where a format has no header to read.
+
+    Raises:
+        InputError: where there are no weights, a shard is missing, or a header is damaged.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        if file.suffix != ".safetensors":
+            return None
+        try:
+            with safe_open(file, framework="pt") as content:
+                for key in content.keys():  # noqa: SIM118  # not a dict
+                    tensors[key] = torch.empty(content.get_slice(key).get_shape(), device="meta")
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{file} cannot be read ({error})", expected="a whole safetensors file") from error
+    return tensors
 
 
 def load_exactly(

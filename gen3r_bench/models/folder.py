@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,29 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}", expected="a JSON object")
     return {key: value for key, value in content.items() if not key.startswith("_")}
+
+
+def every(tasks: Mapping[str, Callable[[], Any]], what: str, path: Path) -> dict[str, Any]:
+    """Results of the tasks by name, or one error that says what is wrong with each.
+
+    Args:
+        tasks: readers or checks of parts.
+        what: the parts make, for the message.
+        path: of it.
+    """
+    results, faults = {}, []
+    for name, task in tasks.items():
+        try:
+            results[name] = task()
+        except InputError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise InputError(
+            f"{len(faults)} parts of {path} do not fit: " + "; ".join(fault.given for fault in faults), expected=what
+        )
+    return results
 
 
 def require_ratios(given: dict[str, Any], path: Path, names: tuple[str, str]) -> None:

@@ -10,16 +10,16 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weight_files
-from gen3r_bench.models.folder import CONFIG_FILE, read_config
+from gen3r_bench.models.checkpoint import header_tensors, load_exactly, read_safetensors
+from gen3r_bench.models.folder import CONFIG_FILE, every, read_config
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
 from gen3r_bench.models.vggt import Vggt, VggtConfig
@@ -171,7 +171,7 @@ class Gen3rFolder:
             "text": lambda: TextConfig.from_json(content("text")),
             "image": image,
         }
-        return Gen3rConfig(**self._every(readers))
+        return Gen3rConfig(**every(readers, "the checkpoint folder of Gen3R", self.path))
 
     def _read_scheduler(self) -> dict[str, Any]:
         path = self.path / SCHEDULER_FILE
@@ -192,24 +192,8 @@ class Gen3rFolder:
             if tensors is not None:
                 self._fill(part, tensors, None)
 
-        self._every({part.name: lambda part=part: check(part) for part in PARTS.values()})  # type: ignore[misc]
-
-    def _every(self, tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-        """Results of the tasks, or one error that says what is wrong with each."""
-        results, faults = {}, []
-        for name, task in tasks.items():
-            try:
-                results[name] = task()
-            except InputError as error:
-                faults.append(error)
-        if len(faults) == 1:
-            raise faults[0]
-        if faults:
-            raise InputError(
-                f"{len(faults)} parts of {self.path} do not fit: " + "; ".join(fault.given for fault in faults),
-                expected="the checkpoint folder of Gen3R",
-            )
-        return results
+        tasks: dict[str, Callable[[], Any]] = {part.name: partial(check, part) for part in PARTS.values()}
+        every(tasks, "the checkpoint folder of Gen3R", self.path)
 
     def _fill(self, part: Part, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> nn.Module:
         with torch.device("meta"):
@@ -250,22 +234,3 @@ class Gen3rFolder:
 
         scheduler_class: Any = diffusers.FlowMatchEulerDiscreteScheduler  # its methods have no types
         return scheduler_class.from_config(self.scheduler_config)
-
-
-def header_tensors(folder: Path) -> dict[str, Tensor] | None:
-    """Names and shapes of a folder's weights as tensors without memory; None where a format has no header to read.
-
-    Raises:
-        InputError: where there are no weights, a shard is missing, or a header is damaged.
-    """
-    tensors: dict[str, Tensor] = {}
-    for file in weight_files(folder):
-        if file.suffix != ".safetensors":
-            return None
-        try:
-            with safe_open(file, framework="pt") as content:
-                for key in content.keys():  # noqa: SIM118  # not a dict
-                    tensors[key] = torch.empty(content.get_slice(key).get_shape(), device="meta")
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{file} cannot be read ({error})", expected="a whole safetensors file") from error
-    return tensors

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,16 +23,13 @@ from gen3r_bench.models.gen3r.conditioning import (
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, unpack_tokens
+from gen3r_bench.models.parts import Offload, Parts
 from gen3r_bench.models.vggt import Vggt, cameras_from_pose_encoding
 from gen3r_bench.models.wan.image_encoder import ImageEncoder
 from gen3r_bench.models.wan.text import TextEncoder, Tokenizer
 from gen3r_bench.models.wan.transformer import Context, JointDit
 from gen3r_bench.models.wan.vae import Tiling, WanVae
 from gen3r_bench.scene import Cameras, unproject_depth
-
-Offload = Literal["none", "encoders", "all"]
-OFFLOADS: Final = ("none", "encoders", "all")
-_ENCODERS: Final = ("text", "image")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,48 +96,6 @@ class Clip:
     def points_world(self) -> NDArray[np.float32]:
         """[F, H, W, 3] depth unprojected through the pixel centres (+0.5); the released code takes whole pixels."""
         return unproject_depth(self.depth, self.cameras)
-
-
-class Parts:
-    """The networks, each loaded when it is first used, and where it lies between its uses.
-
-    Args:
-        load: gives the network of a name, on the CPU.
-        device: where networks run.
-        offload: "none": a network stays on the device once it has run. "encoders": the text and image encoder are
-            dropped after use and read again when needed; everything else stays. "all": the encoders are dropped, and
-            every other network goes back to the CPU after use.
-
-    Raises:
-        InputError: on another ``offload``.
-    """
-
-    def __init__(self, load: Callable[[str], nn.Module], device: torch.device, offload: Offload) -> None:
-        if offload not in OFFLOADS:
-            raise InputError(f"offload {offload!r}", expected=" or ".join(OFFLOADS))
-        self._load = load
-        self._loaded: dict[str, nn.Module] = {}
-        self.device = device
-        self.offload = offload
-
-    @contextmanager
-    def use(self, name: str) -> Iterator[Any]:
-        """The network on the device, for the length of a ``with`` block."""
-        module = self._loaded.get(name)
-        if module is None:
-            module = self._loaded[name] = self._load(name)
-        module.to(self.device)
-        try:
-            yield module
-        finally:
-            if self.offload != "none" and name in _ENCODERS:
-                del self._loaded[name]
-            elif self.offload == "all":
-                module.to("cpu")
-
-    def resident(self) -> tuple[str, ...]:
-        """Names of the networks in memory."""
-        return tuple(self._loaded)
 
 
 class Gen3rPipeline:
