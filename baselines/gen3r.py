@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID, GEN3R_TRAINING_SETS, OFFICIAL, sha256_of
+from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
+from gen3r_bench.baselines.official_weights import (
+    GEN3R_HUB_ID,
+    GEN3R_TRAINING_SETS,
+    OFFICIAL,
+    OFFLOAD_VARIABLE,
+    require_libraries,
+    sha256_of,
+)
 from gen3r_bench.errors import InputError
 from gen3r_bench.locations import weights_root
 from gen3r_bench.method import Contract, Method
@@ -20,8 +26,6 @@ from gen3r_bench.scene import Cameras, Conditioning, Prediction
 if TYPE_CHECKING:
     from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline, Sampling
 
-OFFLOAD_VARIABLE: Final = "GEN3R_BENCH_OFFLOAD"
-"""Environment variable: "none", "encoders" (the default) or "all"; see ``gen3r_bench.models.parts.Parts``."""
 FOLDERS: Final = (
     "transformer",
     "wan_vae",
@@ -90,13 +94,7 @@ class Gen3r(Method):
         """
         tiled = checkpoint is not None and checkpoint.endswith(TILED)
         root = checkpoint_folder(checkpoint.removesuffix(TILED) if checkpoint is not None else None)
-        absent = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-        if absent:
-            raise InputError(
-                f"{', '.join(absent)} not installed",
-                expected="the libraries of gen3r",
-                fix=f"pip install {' '.join(absent)}",
-            )
+        require_libraries("gen3r", LIBRARIES)
 
         from gen3r_bench.models.gen3r.config import Gen3rConfig
         from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder
@@ -134,21 +132,21 @@ class Gen3r(Method):
             cameras = None  # the released infer.py drops them too, and the paper reconstructs without
         clip = self.pipeline(
             ClipInputs(
-                rgb=_resized_rgb(rgb, work_size),
+                rgb=resized_rgb(rgb, work_size),
                 frame_indices=indices,
                 num_frames=frames + more,
-                cameras=None if cameras is None else _extended(_scaled(cameras, work_size), more),
+                cameras=None if cameras is None else _extended(scaled_cameras(cameras, work_size), more),
                 prompt=conditioning.prompt,
                 seed=conditioning.seed % 2**63,
             ),
             self.sampling,
         )
-        predicted = _scaled(clip.cameras, size)
+        predicted = scaled_cameras(clip.cameras, size)
         return Prediction(
             frame_indices=tuple(range(frames)),
-            rgb=_resized_rgb(clip.rgb[:frames], size),
-            depth=_nearest(clip.depth[:frames], size),
-            confidence=_nearest(clip.depth_confidence[:frames], size),
+            rgb=resized_rgb(clip.rgb[:frames], size),
+            depth=nearest_maps(clip.depth[:frames], size),
+            confidence=nearest_maps(clip.depth_confidence[:frames], size),
             world_from_cam=predicted.world_from_cam[:frames],
             intrinsics=predicted.intrinsics[:frames],
             adaptations=adaptations,
@@ -197,14 +195,6 @@ def working_size(size: tuple[int, int], native: tuple[int, int] | None, step: in
     return height, width
 
 
-def _scaled(cameras: Cameras, size: tuple[int, int]) -> Cameras:
-    """The same cameras with pixels of another image size."""
-    intrinsics = cameras.intrinsics.copy()
-    intrinsics[:, 0] *= size[1] / cameras.image_size[1]
-    intrinsics[:, 1] *= size[0] / cameras.image_size[0]
-    return Cameras(cameras.world_from_cam, intrinsics, size)
-
-
 def _extended(cameras: Cameras, more: int) -> Cameras:
     """The cameras with the last one repeated."""
     poses, intrinsics = (
@@ -212,26 +202,3 @@ def _extended(cameras: Cameras, more: int) -> Cameras:
         for part in (cameras.world_from_cam, cameras.intrinsics)
     )
     return Cameras(poses, intrinsics, cameras.image_size)
-
-
-def _resized_rgb(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """[F, H, W, 3] at another size: bilinear with antialiasing, as the suite's own preprocessing."""
-    if rgb.shape[1:3] == size:
-        return rgb
-    import torch
-    from torch.nn.functional import interpolate
-
-    images = torch.from_numpy(np.array(rgb)).permute(0, 3, 1, 2).float()
-    resized = interpolate(images, size=size, mode="bilinear", antialias=True).clamp(0, 255).round().byte()
-    return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
-
-
-def _nearest(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """[F, h, w] at another size by nearest neighbour: a mean of two depths lies on neither surface."""
-    if maps.shape[1:] == size:
-        return maps
-    rows, columns = (
-        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(np.intp)
-        for new, old in zip(size, maps.shape[1:], strict=True)
-    )
-    return np.ascontiguousarray(maps[:, rows][:, :, columns])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,8 @@ from typing import Final
 from gen3r_bench.errors import InputError
 from gen3r_bench.locations import weights_root
 
+AETHER_HUB_ID: Final = "AetherWorldModel/AetherV1"
+COGVIDEOX_HUB_ID: Final = "THUDM/CogVideoX-5b-I2V"
 GEN3R_HUB_ID: Final = "JaceyH919/Gen3R"
 GEN3R_TRAINING_SETS: Final = (
     "acid",
@@ -25,8 +28,21 @@ GEN3R_TRAINING_SETS: Final = (
 )
 """What Gen3R's transformer and adapter were trained on, as the paper lists it, in this suite's names."""
 OFFICIAL: Final = "official"
+OFFLOAD_VARIABLE: Final = "GEN3R_BENCH_OFFLOAD"
+"""Environment variable: "none", "encoders" (the default) or "all"; see ``gen3r_bench.models.parts.Parts``."""
 _CONFIG: Final = "config.json"
 _SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
+
+
+def require_libraries(method_id: str, libraries: Iterable[str]) -> None:
+    """Raise InputError, naming every library that is not installed, before anything is run."""
+    absent = [name for name in libraries if importlib.util.find_spec(name) is None]
+    if absent:
+        raise InputError(
+            f"{', '.join(absent)} not installed",
+            expected=f"the libraries of {method_id}",
+            fix=f"pip install {' '.join(absent)}",
+        )
 
 
 def gen3r_parts(method_id: str, checkpoint: str | None, names: tuple[str, ...]) -> tuple[Path, ...]:

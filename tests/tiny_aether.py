@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from safetensors.torch import save_file
+from scipy.spatial.transform import Rotation
 from tiny_gen3r import fill
 from torch import nn
 
 from gen3r_bench.models.aether.config import AetherConfig
 from gen3r_bench.models.aether.folder import PARTS, SCHEDULER_FILE
+from gen3r_bench.scene import Cameras
 
 SCHEDULER: Final[dict[str, Any]] = {
     "_class_name": "CogVideoXDDIMScheduler",
@@ -53,3 +56,16 @@ def write_folder(path: Path, *, config: AetherConfig | None = None) -> Path:
     (path / "scheduler").mkdir()
     (path / SCHEDULER_FILE).write_text(json.dumps(SCHEDULER))
     return path
+
+
+def camera_path(frames: int, size: tuple[int, int], *, motion: float = 1.0, shake: float = 0.0) -> Cameras:
+    """A camera that walks a curve while it turns about all axes; ``shake`` adds a jitter of its own."""
+    time = np.arange(frames)
+    jitter = shake * np.sin(time[:, None] * np.array([12.9, 7.3, 3.1]) + np.arange(3))
+    turns = motion * (np.stack([0.01 * time, 0.02 * time, 0.3 * np.sin(time / 9)], axis=1) + 0.1 * jitter)
+    poses = np.repeat(np.eye(4)[None], frames, axis=0)
+    poses[:, :3, :3] = Rotation.from_rotvec(turns).as_matrix()
+    poses[:, :3, 3] = np.stack([0.06 * time, 0.3 * np.sin(time / 7), 0.002 * time**2], axis=1) + 0.2 * jitter
+    poses[:, :3, 3] *= motion
+    focal = np.array([[80.0, 0, size[1] / 2], [0, 80.0, size[0] / 2], [0, 0, 1]])
+    return Cameras(poses, np.repeat(focal[None], frames, axis=0), size).rebased()

@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_scene
 from tiny_gen3r import write_folder
 
-from gen3r_bench.baselines.gen3r import FOLDERS, Gen3r, _nearest, working_size
+from gen3r_bench.baselines.gen3r import FOLDERS, Gen3r, working_size
 from gen3r_bench.errors import InputError
 from gen3r_bench.scene import Cameras, Conditioning, Scene, conditioning_indices
 
@@ -160,12 +160,6 @@ def test_another_length_than_trained_is_recorded(method: Gen3r) -> None:
     scene = tiny_scene(frames=5, size=(SIDE, SIDE))
     native = Gen3r(method.pipeline, native_size=(SIDE, SIDE), sampling=method.sampling)
     assert native.predict(conditioned(scene)).adaptations == ("5 frames; the weights were trained on 49",)
-
-
-def test_depth_is_resized_without_mixing() -> None:
-    depth = np.array([[[1.0, 2.0], [3.0, 4.0]]], dtype=np.float32)
-    assert _nearest(depth, (4, 4))[0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    assert _nearest(_nearest(depth, (6, 10)), (2, 2)).tolist() == depth.tolist()
 
 
 def test_five_protocols_end_to_end(folder: Path, tmp_path: Path) -> None:

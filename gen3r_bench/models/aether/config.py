@@ -101,7 +101,7 @@ class AetherConfig:
                 "use_rotary_positional_embeddings": True,
             },
             vae={
-                "block_out_channels": (8, 8, 8, 8),
+                "block_out_channels": (4, 4, 4, 4),
                 "layers_per_block": 1,
                 "norm_num_groups": 2,
                 # decide the tiles, whose steps (five sixths and four fifths of a half) must be whole cells

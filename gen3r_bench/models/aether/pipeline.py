@@ -177,7 +177,7 @@ class AetherPipeline:
         shape = (*condition.shape[:2], self.config.transformer["out_channels"], *condition.shape[3:])
         scheduler = self._scheduler()
         scheduler.set_timesteps(sampling.steps, device=self.parts.device)
-        latents = torch.randn(shape, generator=generator).to(self.parts.device) * scheduler.init_noise_sigma
+        latents: Tensor = torch.randn(shape, generator=generator).to(self.parts.device) * scheduler.init_noise_sigma
         without = condition.clone()
         without[:, :, : self.config.latent_channels] = 0  # the cameras stay
         conditions = [condition] if sampling.guidance <= 1 else [condition, without]
@@ -198,7 +198,8 @@ class AetherPipeline:
     def decode(self, latents: Tensor) -> Clip:
         """The clip of joint latents, such as ``sample`` gives."""
         channels = self.config.latent_channels
-        rgb, disparity = (self._decode_video(part) for part in latents[:, :, : 2 * channels].split(channels, dim=2))
+        rgb = self._decode_video(latents[:, :, :channels])
+        disparity = self._decode_video(latents[:, :, channels : 2 * channels])
         return Clip(
             rgb=(rgb / 2 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).cpu().numpy(),
             disparity=(disparity.mean(dim=0) / 2 + 0.5).square().cpu().numpy(),
@@ -268,8 +269,8 @@ def rotary_positions(
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines [tokens, head] of the tokens' places.
 
-    A frame is put in the middle of the native grid, as large as fits: half as wide as native, it has the places of the
-    native frame's middle half.
+    A frame is put in the middle of the native grid, as large as fits: a square one has, to a quarter of a place, those
+    of the native frame's middle.
     """
     from diffusers.models.embeddings import get_3d_rotary_pos_embed
 

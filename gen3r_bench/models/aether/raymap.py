@@ -78,23 +78,19 @@ def decode_raymap(raymap: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDA
     """
     rays = raymap[:, :3].astype(np.float64)
     frames, _, height, width = rays.shape
-    centre = signed_exp(raymap[:, 3:].astype(np.float64)).mean(axis=(2, 3)) / CENTRE_SCALE
-    forward = rays.mean(axis=(2, 3))
-    across = rays[:, :, :, -1].mean(axis=2) - rays[:, :, :, 0].mean(axis=2)
-    along = rays[:, :, -1].mean(axis=2) - rays[:, :, 0].mean(axis=2)
-    down = np.cross(forward, across)
-    right = np.cross(down, forward)
-    axes = np.stack([right, down, forward], axis=2)
-    length = np.linalg.norm(axes, axis=1, keepdims=True)
-    distance = length[:, 0, 2]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        half_fov = np.stack(
-            [
-                np.arctan(np.linalg.norm(np.cross(extent, forward), axis=1) * cells / (cells - 1) / (2 * distance))
-                for extent, cells in ((across, width), (along, height))
-            ],
-            axis=1,
-        )
+    with np.errstate(all="ignore"):  # what comes of broken rays is looked at below
+        centre = signed_exp(raymap[:, 3:].astype(np.float64)).mean(axis=(2, 3)) / CENTRE_SCALE
+        forward = rays.mean(axis=(2, 3))
+        across = rays[:, :, :, -1].mean(axis=2) - rays[:, :, :, 0].mean(axis=2)
+        along = rays[:, :, -1].mean(axis=2) - rays[:, :, 0].mean(axis=2)
+        down = np.cross(forward, across)
+        axes = np.stack([np.cross(down, forward), down, forward], axis=2)
+        length = np.linalg.norm(axes, axis=1, keepdims=True)
+        borders = [
+            np.linalg.norm(np.cross(extent, forward), axis=1) * cells / (cells - 1)
+            for extent, cells in ((across, width), (along, height))
+        ]
+        half_fov = np.arctan(np.stack(borders, axis=1) / (2 * length[:, 0, 2:]))
         axes /= length
     bad = ~(np.isfinite(axes).all(axis=(1, 2)) & np.isfinite(centre).all(axis=1) & (half_fov > 0).all(axis=1))
     if bad.any():
@@ -137,19 +133,20 @@ def fold_raymap(raymap: Tensor) -> Tensor:
     extended frame i + j (1 + k): neighbours in time lie in different latent frames. So it was trained.
 
     Raises:
-        InputError: where the number of frames is not 1 + 4 k.
+        InputError: where the number of frames is not 1 + 4 k, with k at least 1.
     """
     frames = len(raymap)
-    if frames % TEMPORAL_RATIO != 1:
+    if frames % TEMPORAL_RATIO != 1 or frames <= TEMPORAL_RATIO:
         raise InputError(f"a raymap of {frames} frames", expected="1 + 4 k frames, such as 17 or 41")
     extended = torch.cat([raymap[: TEMPORAL_RATIO - 1], raymap])
-    groups = extended.unflatten(0, (TEMPORAL_RATIO, -1))
+    groups = extended.view(TEMPORAL_RATIO, -1, *raymap.shape[1:])
     return groups.transpose(0, 1).flatten(1, 2)
 
 
 def unfold_raymap(folded: Tensor) -> Tensor:
     """[F, 6, h, w] of [1 + k, 24, h, w]: the inverse of ``fold_raymap``, without the frames put in front."""
-    groups = folded.unflatten(1, (TEMPORAL_RATIO, -1)).transpose(0, 1)
+    frames, _, height, width = folded.shape
+    groups = folded.reshape(frames, TEMPORAL_RATIO, -1, height, width).transpose(0, 1)
     return groups.flatten(0, 1)[TEMPORAL_RATIO - 1 :]
 
 
