@@ -26,8 +26,11 @@ from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Cameras, Conditioning, Prediction
 
 if TYPE_CHECKING:
+    import torch
+
     from gen3r_bench.models.aether.pipeline import AetherPipeline, Sampling
     from gen3r_bench.models.aether.trajectory import Window
+    from gen3r_bench.models.plan import ModelPlan
 
 COGVIDEOX_FOLDERS: Final = ("vae", "text_encoder", "scheduler")
 FOLDERS: Final = ("transformer", *COGVIDEOX_FOLDERS)
@@ -159,7 +162,7 @@ class Aether(Method):
             self.pipeline, rgb, cameras=cameras, seed=seed, smooth="unsmoothed" not in self.choices, joining=joining
         )
         if length > frames:
-            notes.append(f"{frames} frames shown as {length}, some of them twice")
+            notes.append(f"{frames} frames shown as {length}, some of them more than once")
         if len(starts) > 1:
             fit = "the released fit" if joining == "released" else "a similarity"
             notes.append(f"windows of {length} frames from {', '.join(map(str, starts))}, joined by {fit}")
@@ -312,7 +315,7 @@ def split_choices(checkpoint: str) -> tuple[str, tuple[str, ...]]:
     if len(set(found)) < len(found) or name.startswith(f"{OFFICIAL}+"):
         raise InputError(
             f"checkpoint {checkpoint!r} for aether",
-            expected=f"{OFFICIAL!r} or a path, then any of {', '.join(CHOICES)}",
+            expected=f"{OFFICIAL!r} or a path, then any of {', '.join(f'+{choice}' for choice in CHOICES)}",
         )
     return name, tuple(sorted(found))
 
@@ -335,6 +338,28 @@ def checkpoint_folder(name: str) -> Path:
         expected=f"transformer/ of {AETHER_HUB_ID} beside {', '.join(COGVIDEOX_FOLDERS)} of {COGVIDEOX_HUB_ID}",
         fix=download_command(root, missing),
     )
+
+
+def plan_checkpoint(
+    checkpoint: str | None, *, num_frames: int, image_size: tuple[int, int], dtype: torch.dtype
+) -> ModelPlan:
+    """What a checkpoint needs for one window of a clip, placed as the method places it.
+
+    Args:
+        checkpoint: as for ``Aether.load``; the official sizes are known without the files.
+        num_frames: of the clip.
+        image_size: (height, width) of the clip's frames.
+        dtype: of the weights.
+    """
+    from gen3r_bench.models.aether.config import AetherConfig
+    from gen3r_bench.models.aether.folder import AetherFolder
+    from gen3r_bench.models.aether.plan import plan
+    from gen3r_bench.models.aether.reconstruction import clip_length
+
+    name, choices = split_choices(checkpoint or OFFICIAL)
+    config = AetherConfig.official() if name == OFFICIAL else AetherFolder(Path(name).expanduser()).config
+    placing = placed(image_size, config.native_size, config.size_step, letterbox="letterbox" in choices)
+    return plan(config, num_frames=clip_length(num_frames), image_size=placing.work_size, dtype=dtype)
 
 
 def download_command(root: Path, names: Sequence[str]) -> str:

@@ -91,7 +91,11 @@ def _print_weights(rows: list[dict[str, Any]], commands: list[str], check: bool)
             typer.echo(f"  {command}")
 
 
-PLANS: Final = {"gen3r": "gen3r_bench.models.gen3r.plan", "lvsm": "gen3r_bench.baselines.lvsm"}
+PLANS: Final = {
+    "aether": "gen3r_bench.baselines.aether",
+    "gen3r": "gen3r_bench.models.gen3r.plan",
+    "lvsm": "gen3r_bench.baselines.lvsm",
+}
 """Methods with a plan, and the module whose ``plan_checkpoint`` makes it."""
 
 

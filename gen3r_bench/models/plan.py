@@ -97,7 +97,7 @@ def stage_plan(
     with torch.device("meta"), torch.inference_mode(), _FusedAttention(), living:
         run(module)
     numbers = count_numbers(module)
-    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in _stored(module))
     return StagePlan(
         stage=stage,
         part=part,
@@ -109,8 +109,12 @@ def stage_plan(
 
 
 def count_numbers(module: nn.Module) -> int:
-    """How many numbers a module's state dict holds."""
-    return sum(tensor.numel() for tensor in module.state_dict().values())
+    """How many numbers a module's state dict holds; what has two names counts once."""
+    return sum(tensor.numel() for tensor in _stored(module))
+
+
+def _stored(module: nn.Module) -> list[Tensor]:
+    return list({tensor.untyped_storage()._cdata: tensor for tensor in module.state_dict().values()}.values())
 
 
 class _FusedAttention(TorchFunctionMode):

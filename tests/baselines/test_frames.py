@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_scene
 
@@ -29,6 +29,7 @@ def test_an_even_colour_stays_even() -> None:
     assert (resized_rgb(rgb, (7, 16)) == (10, 128, 255)).all()
 
 
+@settings(deadline=None)
 @given(factor=st.integers(1, 4))
 def test_points_of_scaled_cameras_lie_where_they_were(factor: int) -> None:
     """A plane parallel to the image: the corners of the pixels' centres move towards the image's border only."""

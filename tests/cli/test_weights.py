@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_aether
 import typer
 from tiny_gen3r import write_folder
 from typer.testing import CliRunner
@@ -146,9 +147,18 @@ def test_the_plan_of_the_official_weights() -> None:
     assert content["totals"]["peak_bytes_offload_all"] > 11.3e9
 
 
+def test_the_plan_of_aether_says_what_one_window_needs(tmp_path: Path) -> None:
+    folder = tiny_aether.write_folder(tmp_path / "tiny")
+    content = json.loads(invoke("plan", f"aether@{folder}+letterbox", "--json"))
+    assert [row["part"] for row in content["stages"]] == ["vae", "text_encoder", "transformer", "vae"]
+    square = json.loads(invoke("plan", f"aether@{folder}", "--json"))
+    # a letterboxed frame is half as large again
+    assert content["stages"][2]["work_bytes"] > 1.3 * square["stages"][2]["work_bytes"]
+
+
 def test_the_plan_of_a_folder_in_words(tmp_path: Path) -> None:
     text = invoke("plan", f"gen3r@{write_folder(tmp_path / 'tiny')}", "--frames", "5", "--size", "112", "--float32")
     for word in ("denoising", "geo_adapter", "float32", "GEN3R_BENCH_OFFLOAD=all"):
         assert word in text
-    with pytest.raises(InputError, match="expected a method with a plan: gen3r"):
+    with pytest.raises(InputError, match="expected a method with a plan: aether, gen3r"):
         invoke("plan", "vggt")

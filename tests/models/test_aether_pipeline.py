@@ -25,6 +25,7 @@ from gen3r_bench.models.aether.pipeline import (
     parts_from_modules,
     rotary_positions,
 )
+from gen3r_bench.models.aether.plan import plan as planned
 from gen3r_bench.models.aether.reconstruction import reconstruct
 
 SIZE = (64, 96)
@@ -267,7 +268,7 @@ def test_networks_of_other_families_are_refused(folder: Path, tmp_path: Path) ->
 def test_learned_positions_allow_the_native_size_alone() -> None:
     tiny = AetherConfig.tiny()
     learned = dataclasses.replace(tiny, transformer={**tiny.transformer, "use_learned_positional_embeddings": True})
-    learned.check_clip(17, SIZE)
+    learned.check_clip(17, (32, 48))
     with pytest.raises(InputError, match=r"64 x 64 with learned positions.*\+letterbox"):
         learned.check_clip(17, (64, 64))
     tiny.check_clip(17, (64, 64))
@@ -284,6 +285,22 @@ def test_official_sizes() -> None:
     assert counts == {"transformer": 5_571_757_792, "vae": 215_583_907, "text": 4_762_310_656}
     assert config.native_size == (480, 720)
     assert 2 * counts["transformer"] / 1e9 == pytest.approx(4.98 + 4.95 + 1.22, abs=0.015)
+
+
+def test_the_plan_of_a_clip() -> None:
+    plan = planned(AetherConfig.tiny(), num_frames=17, image_size=(32, 48), dtype=torch.float32)
+    assert [stage.part for stage in plan.stages] == ["vae", "text_encoder", "transformer", "vae"]
+    counts = {stage.part: stage.parameters for stage in plan.parts}
+    with torch.device("meta"):
+        networks = {part.subfolder: part.build(AetherConfig.tiny()) for part in PARTS.values()}
+    # parameters() names a tied weight once
+    assert counts == {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    assert all(stage.weight_bytes == 4 * stage.parameters == stage.disk_bytes for stage in plan.stages)
+    assert all(stage.work_bytes > 0 for stage in plan.stages)
+    larger = planned(AetherConfig.tiny(), num_frames=25, image_size=(32, 48), dtype=torch.float32)
+    assert larger.stages[2].work_bytes > plan.stages[2].work_bytes
+    with pytest.raises(InputError, match="13 frames"):
+        planned(AetherConfig.tiny(), num_frames=13, image_size=SIZE)
 
 
 def test_configurations_are_json(folder: Path) -> None:

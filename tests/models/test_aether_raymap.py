@@ -76,6 +76,7 @@ def paths(draw: st.DrawFn) -> Cameras:
     return centred_cameras(poses, random.uniform(30, 500, frames), SIZE)
 
 
+@settings(deadline=None)
 @given(cameras=paths(), dmax=st.floats(0.01, 20))
 def test_cameras_come_back(cameras: Cameras, dmax: float) -> None:
     """But for the half pixel, which is a turn of every camera by the same angle about its own axes."""
@@ -178,7 +179,7 @@ def test_depth_of_disparity() -> None:
     assert depth_from_disparity(disparity).dtype == np.float32
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(scale=st.floats(0.2, 5))
 def test_dmax_is_a_change_of_unit(scale: float) -> None:
     """A scene twice as large with half the largest disparity is the same raymap."""

@@ -57,7 +57,7 @@ def test_windows_of_the_papers_clip() -> None:
     assert window_starts(100, 41, STRIDE) == [0, 24, 48, 59]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(frames=st.integers(20, 90), length=st.integers(10, 20), scale=st.floats(0.3, 3), seed=st.integers(0, 999))
 def test_windows_of_one_clip_give_the_clip_back(frames: int, length: int, scale: float, seed: int) -> None:
     """Whatever the unit of each window: every frame once, in its place, in the first window's world and unit."""

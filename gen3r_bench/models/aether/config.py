@@ -85,7 +85,7 @@ class AetherConfig:
 
     @classmethod
     def tiny(cls) -> Self:
-        """The same structure at a size for tests; native at 64 x 96."""
+        """The same structure at a size for tests; native at 32 x 48."""
         return cls(
             transformer={
                 "num_attention_heads": 2,
@@ -96,8 +96,8 @@ class AetherConfig:
                 "time_embed_dim": 16,
                 "text_embed_dim": 24,
                 "max_text_seq_length": 6,
-                "sample_height": 8,
-                "sample_width": 12,
+                "sample_height": 4,
+                "sample_width": 6,
                 "use_rotary_positional_embeddings": True,
             },
             vae={
