@@ -53,12 +53,19 @@ def forbid_downloads() -> None:
     """Make every attempt to reach the network an error: VBench falls back to wget, git and urllib on its own."""
 
     def refuse(event: str, arguments: Any) -> None:
+        what = ""
         if event in {"urllib.Request", "socket.getaddrinfo"}:
-            raise RuntimeError(f"VBench tried to download something: {event} {arguments[:1]!r}")
-        if event == "subprocess.Popen":
-            command = arguments[1] if isinstance(arguments[1], (list, tuple)) else [arguments[1]]
-            if command and os.path.basename(os.fsdecode(command[0])) in DOWNLOADERS:
-                raise RuntimeError(f"VBench tried to download something: {command!r}")
+            what = str(arguments[0])
+        elif event == "socket.connect" and isinstance(arguments[1], tuple):  # a path is another process's, not a host
+            what = str(arguments[1])
+        elif event in {"subprocess.Popen", "os.system"}:
+            command = arguments[0] if event == "os.system" else arguments[1]
+            words = [command] if isinstance(command, (str, bytes, os.PathLike)) else list(command)
+            line = " ".join(os.fsdecode(word) for word in words)
+            if any(os.path.basename(word) in DOWNLOADERS for word in line.split()):
+                what = line
+        if what:
+            raise RuntimeError("VBench tried to download something: " + what)
 
     sys.addaudithook(refuse)
 
