@@ -98,8 +98,8 @@ def score(
         if metric is None:
             raise InputError(f"protocol {card.name} asks for metric {key!r}", expected=f"one of {', '.join(metrics)}")
         obstacle = metric.obstacle()
-        if obstacle is not None:
-            result.unsupported[key] = obstacle
+        if obstacle is not None or metric.function is None:
+            result.unsupported[key] = obstacle or metric.unsupported_reason
         else:
             by_kind[metric.kind].append(metric)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from gen3r_bench.metrics.vbench import DIMENSIONS
+from gen3r_bench.metrics.vbench.files import FILES
 
 HEAD = """#!{python} -S
 import json, os, signal, sys, time
@@ -72,3 +73,11 @@ def ends(pid: int) -> bool:
 def is_known(pid: int) -> bool:
     """Whether the kernel still has an entry for a process, a zombie's included."""
     return Path(f"/proc/{pid}").exists()
+
+
+def touch_weights() -> None:
+    """Make every file of VBench below the weights root, empty."""
+    for file in FILES:
+        for path in file.paths():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()

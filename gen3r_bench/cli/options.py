@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from gen3r_bench.datasets.base import OpenedDataset
     from gen3r_bench.datasets.splits import SplitManifest
+    from gen3r_bench.metrics.vbench import VbenchOptions
     from gen3r_bench.protocols.card import Card
 
 Protocols = Annotated[
@@ -64,6 +65,22 @@ Diagnostics = Annotated[
     bool, typer.Option("--diagnostics/--no-diagnostics", help="Also run the floor and ceiling rows.")
 ]
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1.")]
+VbenchPython = Annotated[
+    Path | None,
+    typer.Option(
+        "--vbench-python",
+        envvar="GEN3R_BENCH_VBENCH_PYTHON",
+        help="Python that has VBench, where another environment has it.  [default: this one]",
+    ),
+]
+VbenchTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--vbench-timeout",
+        envvar="GEN3R_BENCH_VBENCH_TIMEOUT",
+        help="End a VBench worker that is silent for so many seconds.  [default: 1800]",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no closing remarks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -248,6 +265,24 @@ def progress_bar(word: str, quiet: bool) -> Iterator[Callable[[str, int, int], N
             bar.update(task, completed=done, total=total, at=scene)
 
         yield step
+
+
+def vbench_options(python: Path | None, timeout: float | None, device: str) -> VbenchOptions:
+    """How VBench is run; what is given holds for the whole process: metrics look there whether they are available.
+
+    Raises:
+        InputError: where the timeout is no positive number.
+    """
+    import os
+
+    from gen3r_bench.metrics.vbench import VbenchOptions
+    from gen3r_bench.metrics.vbench.job import PYTHON_VARIABLE, TIMEOUT_VARIABLE
+
+    if python is not None:
+        os.environ[PYTHON_VARIABLE] = str(python)
+    if timeout is not None:
+        os.environ[TIMEOUT_VARIABLE] = str(timeout)
+    return VbenchOptions.from_environment(device)
 
 
 def default_jobs() -> int:

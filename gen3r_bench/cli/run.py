@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gen3r_bench.cli import options
+from gen3r_bench.errors import InputError
 
 if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Mapping
+
+    from gen3r_bench.metrics.vbench import VbenchOptions
+    from gen3r_bench.runs.append import BatchScorer
     from gen3r_bench.runs.plan import Plan
+    from gen3r_bench.runs.store import Run
 
 
 def run(
@@ -43,6 +50,8 @@ def run(
     ] = False,
     diagnostics: options.Diagnostics = True,
     geometry_backend: options.Backend = "exact",
+    vbench_python: options.VbenchPython = None,
+    vbench_timeout: options.VbenchTimeout = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Run methods under protocols, score them, and print the table. The same command resumes where it stopped."""
@@ -52,6 +61,7 @@ def run(
     cards = options.load_cards(protocol)
     backend = options.checked_backend(geometry_backend)
     device = options.checked_device(device)
+    vbench = options.vbench_options(vbench_python, vbench_timeout, device)
     manifests = options.read_manifests(manifest)
     datasets = options.open_for_run(dataset, data_root, dataset_option, manifests)
     specs = list(
@@ -71,11 +81,33 @@ def run(
         device=device,
     )
     folder = out or Path("runs") / "-".join([*(card.name for card in cards), *datasets])
-    carry_out(plan, folder, fresh=fresh, jobs=jobs, keep_predictions=keep_predictions, quiet=quiet)
+    carry_out(
+        plan,
+        folder,
+        roots=options.data_roots(list(datasets), data_root),
+        vbench=vbench,
+        fresh=fresh,
+        jobs=jobs,
+        keep_predictions=keep_predictions,
+        quiet=quiet,
+    )
 
 
-def carry_out(plan: Plan, folder: Path, *, fresh: bool, jobs: int | None, keep_predictions: bool, quiet: bool) -> None:
-    """Execute a plan with a progress bar, print its tables, and leave with 1 where a scene failed."""
+def carry_out(
+    plan: Plan,
+    folder: Path,
+    *,
+    roots: Mapping[str, Path],
+    vbench: VbenchOptions,
+    fresh: bool,
+    jobs: int | None,
+    keep_predictions: bool,
+    quiet: bool,
+) -> None:
+    """Execute a plan with a progress bar, print its tables, and leave with 1 where a scene or VBench failed.
+
+    Where a card asks for VBench's metrics and they are ready here, predictions are kept, and scored at the end.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -91,10 +123,15 @@ def carry_out(plan: Plan, folder: Path, *, fresh: bool, jobs: int | None, keep_p
     from gen3r_bench.runs.attempt import FAILURES_NAME
     from gen3r_bench.runs.execute import execute
     from gen3r_bench.runs.store import HEADER_NAME, move_aside
+    from gen3r_bench.runs.videos import vbench_scorers
 
     talk = Console(stderr=True, quiet=quiet)
     if fresh and (folder / HEADER_NAME).exists():
         talk.print(f"Moved the earlier run to {move_aside(folder)}")
+    asked = {key for card in plan.cards for key in card.metrics}
+    ready = {key: scorer for key, scorer in vbench_scorers(vbench).items() if key in asked and not scorer.obstacle()}
+    if ready and not keep_predictions:
+        talk.print(f"Predictions are kept below {folder}: VBench scores them at the end.", highlight=False)
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -110,9 +147,15 @@ def carry_out(plan: Plan, folder: Path, *, fresh: bool, jobs: int | None, keep_p
                 folder,
                 command=shlex.join(["gen3r-bench", *sys.argv[1:]]),
                 jobs=jobs or options.default_jobs(),
-                keep_predictions=keep_predictions,
+                keep_predictions=keep_predictions or bool(ready),
                 progress=lambda scene, count: bar.update(task, advance=count, description=scene),
             )
+        reasons: Mapping[str, Counter[str]] = {}
+        if ready:
+            try:
+                result, reasons = _score_videos(folder, ready, roots=roots, device=plan.device, quiet=quiet)
+            except InputError as error:  # an earlier run without VBench, which kept no predictions, is finished
+                talk.print(f"VBench scored nothing: {error}", highlight=False)
     except KeyboardInterrupt:
         talk.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
@@ -127,11 +170,31 @@ def carry_out(plan: Plan, folder: Path, *, fresh: bool, jobs: int | None, keep_p
             f"tracebacks in {FAILURES_NAME}. The same command tries them again.",
             highlight=False,
         )
+    for key, counts in reasons.items():
+        for reason, count in counts.most_common():
+            talk.print(f"[red]{key}[/red]: no score for {count} records: {reason}", highlight=False)
     if tables:
         talk.print(
             f"Next: [bold]gen3r-bench table --table {tables[0]} --runs {folder}[/bold]  beside the paper's Table "
             f"{tables[0]}, or add your method with [bold]--method file.py:Class[/bold]",
             highlight=False,
         )
-    if failed:
+    if failed or reasons:
         raise typer.Exit(1)
+
+
+def _score_videos(
+    folder: Path, ready: Mapping[str, BatchScorer], *, roots: Mapping[str, Path], device: str, quiet: bool
+) -> tuple[Run, Mapping[str, Counter[str]]]:
+    """Score a run's kept predictions by VBench; the run as it is then, and why scores are missing."""
+    from gen3r_bench import registry
+    from gen3r_bench.runs.append import append_metrics
+    from gen3r_bench.runs.store import read_header
+
+    asked = {card.name: card.content["metrics"] for card in read_header(folder).protocols}
+    chosen = {protocol: tuple(key for key in keys if key in ready) for protocol, keys in asked.items()}
+    with options.progress_bar("VBench", quiet) as step:
+        found = append_metrics(
+            folder, chosen, registry.metrics(), roots=roots, device=device, batches=ready, progress=step
+        )
+    return found.run, found.reasons

@@ -14,7 +14,9 @@ from gen3r_bench.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FOR_BOTH: Final = {"run", "metrics", "data_root", "device", "quiet"}
+    from gen3r_bench.metrics.vbench import VbenchOptions
+
+_FOR_BOTH: Final = {"run", "metrics", "data_root", "device", "vbench_python", "vbench_timeout", "quiet"}
 """Parameters that go with a run; all others describe a folder of predictions."""
 
 
@@ -58,6 +60,8 @@ def score(
     jobs: options.Jobs = None,
     diagnostics: options.Diagnostics = True,
     geometry_backend: options.Backend = "exact",
+    vbench_python: options.VbenchPython = None,
+    vbench_timeout: options.VbenchTimeout = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Score a folder of predictions under protocols, or append metrics to a run, and print the table.
@@ -65,8 +69,9 @@ def score(
     Either --protocol, --predictions and --name, or RUN and --metrics.
     """
     device = options.checked_device(device)
+    vbench = options.vbench_options(vbench_python, vbench_timeout, device)
     if run is not None or metrics:
-        _append(context, run, metrics, data_root, device, quiet)
+        _append(context, run, metrics, data_root, device, vbench, quiet)
         return
     if not (protocol and predictions is not None and name is not None):
         raise InputError(
@@ -87,6 +92,7 @@ def score(
         limit=limit,
         scenes=scenes,
         device=device,
+        vbench=vbench,
         jobs=jobs,
         diagnostics=diagnostics,
         geometry_backend=geometry_backend,
@@ -108,6 +114,7 @@ def _score_folder(
     limit: int | None,
     scenes: list[str] | None,
     device: str,
+    vbench: VbenchOptions,
     jobs: int | None,
     diagnostics: bool,
     geometry_backend: str,
@@ -145,7 +152,16 @@ def _score_folder(
         device=device,
     )
     folder = out or Path("runs") / "-".join([*(card.name for card in cards), *datasets, name])
-    carry_out(plan, folder, fresh=fresh, jobs=jobs, keep_predictions=False, quiet=quiet)
+    carry_out(
+        plan,
+        folder,
+        roots=options.data_roots(list(datasets), data_root),
+        vbench=vbench,
+        fresh=fresh,
+        jobs=jobs,
+        keep_predictions=False,
+        quiet=quiet,
+    )
 
 
 def _append(
@@ -154,6 +170,7 @@ def _append(
     metrics: Sequence[str] | None,
     data_root: list[str] | None,
     device: str,
+    vbench: VbenchOptions,
     quiet: bool,
 ) -> None:
     """Append metrics to a run, print its tables, and leave with 1 where a metric could not be computed."""
@@ -172,6 +189,7 @@ def _append(
     from gen3r_bench.reports.terminal import print_run
     from gen3r_bench.runs.append import append_metrics, metrics_named
     from gen3r_bench.runs.store import read_header
+    from gen3r_bench.runs.videos import vbench_scorers
 
     header = read_header(run)
     names = [name.strip() for text in metrics for name in text.split(",") if name.strip()]
@@ -186,6 +204,7 @@ def _append(
                 registry.metrics(),
                 roots=options.data_roots(datasets, data_root),
                 device=device,
+                batches=vbench_scorers(vbench),
                 progress=step,
             )
     except KeyboardInterrupt:

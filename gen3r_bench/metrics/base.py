@@ -26,7 +26,8 @@ class Metric:
         kind: what it is computed from, which decides what ``function`` receives:
             ``points``: a GeometryScore; ``poses``: a RelativePoseErrors; ``frames``: (predicted, true) [n, H, W, 3]
             uint8 frames, giving one value a frame; ``video``: the same, giving one value.
-        function: the computation; None where this version cannot compute it yet.
+        function: the computation; None where this version cannot compute it yet, or computes it of many predictions
+            in one go, over a run's kept ones.
         unsupported_reason: why ``function`` is None.
         takes_device: whether ``function`` takes a keyword ``device``, on which its network runs.
         unavailable: says why the metric cannot be computed on this machine as it is now (a package or a file of
@@ -57,9 +58,9 @@ class Metric:
 
     def obstacle(self) -> str | None:
         """Why it cannot be computed here and now, or None where it can."""
-        if self.function is None:
-            return self.unsupported_reason
-        return None if self.unavailable is None else self.unavailable()
+        if self.unavailable is not None:
+            return self.unavailable()
+        return self.unsupported_reason if self.function is None else None
 
     def facts(self, device: str) -> dict[str, str]:
         """What a score on ``device`` is made with; empty for a metric that needs nothing but this suite."""

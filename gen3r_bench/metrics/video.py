@@ -1,16 +1,20 @@
-"""Video metrics: five dimensions of VBench, declared so that tables have their columns, not yet computed."""
+"""Video metrics: five dimensions of VBench, computed by the package itself over a run's kept predictions."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from gen3r_bench.metrics.base import Metric
+from gen3r_bench.metrics.vbench import VbenchOptions, unavailable
+from gen3r_bench.metrics.vbench.files import Dimension
+
+DIALECT: Final = "vbench-0.1.5"
 
 
-def _vbench(name: str, title: str, network: str) -> Metric:
+def _vbench(name: Dimension, title: str, network: str) -> Metric:
     return Metric(
         name=name,
-        dialect="vbench-0.1.5",
+        dialect=DIALECT,
         title=title,
         unit="",
         higher_is_better=True,
@@ -18,7 +22,10 @@ def _vbench(name: str, title: str, network: str) -> Metric:
         reference=f"VBench 0.1.5 {name} ({network}), raw score (github.com/Vchitect/VBench)",
         kind="video",
         function=None,
-        unsupported_reason=f"VBench is not part of this version: {name} needs the vbench package and {network} weights",
+        unsupported_reason=(
+            "VBench scores the kept predictions of a run in one go: run gen3r-bench score RUN --metrics vbench"
+        ),
+        unavailable=lambda: unavailable(name, VbenchOptions.from_environment()),
     )
 
 

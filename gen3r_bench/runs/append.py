@@ -54,11 +54,13 @@ class BatchScorer:
         obstacle: why it cannot be computed here and now, or None.
         facts: what its scores are made with.
         score: a score for each video, or why there is none, in their order.
+        at_once: how many videos it is handed in one go; their scores are written before the next ones are read.
     """
 
     obstacle: Callable[[], str | None]
     facts: Callable[[], Mapping[str, str]]
     score: Callable[[Sequence[Video]], Sequence[float | Failure]]
+    at_once: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +277,14 @@ class _Work:
         for item in kept:
             if item not in with_frames:
                 self._write(item, {}, {key: "the prediction holds no frames"}, {})
-        found = attempt(lambda: list(scorer.score([self._video(item) for item in with_frames])))
-        scores: Sequence[float | Failure] = [found] * len(with_frames) if isinstance(found, Failure) else found
+        for start in range(0, len(with_frames), scorer.at_once):
+            self._score_part(key, scorer, with_frames[start : start + scorer.at_once])
+
+    def _score_part(self, key: str, scorer: BatchScorer, kept: Sequence[Kept]) -> None:
+        found = attempt(lambda: list(scorer.score([self._video(item) for item in kept])))
+        scores: Sequence[float | Failure] = [found] * len(kept) if isinstance(found, Failure) else found
         facts = scorer.facts()
-        for item, value in zip(with_frames, scores, strict=True):
+        for item, value in zip(kept, scores, strict=True):
             if isinstance(value, Failure):
                 self._log(item, value)
                 self._write(item, {}, {key: value.reason}, {})

@@ -167,11 +167,18 @@ def frames_metric(name: str, function=lambda pred, true: np.ones(len(pred)), **f
 def test_what_is_missing_on_this_machine_does_not_stop_the_other_metrics() -> None:
     absent = frames_metric("absent", unavailable=lambda: "weights missing, run x")
     there = frames_metric("there", unavailable=lambda: None)
-    declared = dataclasses.replace(absent, name="declared", function=None, unsupported_reason="not in this version")
-    mine = {item.key: item for item in (absent, there, declared)}
+    declared = dataclasses.replace(
+        absent, name="declared", function=None, unavailable=None, unsupported_reason="not in this version"
+    )
+    later = dataclasses.replace(declared, name="later", unavailable=lambda: None, unsupported_reason="in one go")
+    mine = {item.key: item for item in (absent, there, declared, later)}
     result = score(tiny_card(metrics=tuple(mine)), SceneTruth(tiny_scene()), wobbled(), mine)
     assert result.values == {"there@mine": 1, "there@mine/novel": 1}
-    assert result.unsupported == {"absent@mine": "weights missing, run x", "declared@mine": "not in this version"}
+    assert result.unsupported == {
+        "absent@mine": "weights missing, run x",
+        "declared@mine": "not in this version",
+        "later@mine": "in one go",
+    }
 
 
 def test_a_score_says_what_it_was_made_with_and_a_network_is_told_its_device() -> None:

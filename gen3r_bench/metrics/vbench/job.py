@@ -18,6 +18,9 @@ from typing import Any, Final, Literal
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics.vbench.files import Dimension, cache_folder
 
+PYTHON_VARIABLE: Final = "GEN3R_BENCH_VBENCH_PYTHON"
+TIMEOUT_VARIABLE: Final = "GEN3R_BENCH_VBENCH_TIMEOUT"
+DEFAULT_TIMEOUT_S: Final = 1800.0
 WORKER: Final = Path(__file__).with_name("worker.py")
 _POLL_SECONDS: Final = 0.02
 _PROBE_SECONDS: Final = 120.0
@@ -39,12 +42,30 @@ class VbenchOptions:
 
     python: Path | None = None
     device: str = "cpu"
-    timeout_s: float = 1800.0
+    timeout_s: float = DEFAULT_TIMEOUT_S
     videos_per_job: int = 50
 
     @property
     def interpreter(self) -> str:
         return sys.executable if self.python is None else str(self.python)
+
+    @classmethod
+    def from_environment(cls, device: str = "cpu") -> VbenchOptions:
+        """As ``GEN3R_BENCH_VBENCH_PYTHON`` and ``GEN3R_BENCH_VBENCH_TIMEOUT`` say, which the command line sets.
+
+        Raises:
+            InputError: where the timeout is no positive number.
+        """
+        python, timeout = os.environ.get(PYTHON_VARIABLE), os.environ.get(TIMEOUT_VARIABLE)
+        seconds = DEFAULT_TIMEOUT_S
+        if timeout:
+            try:
+                seconds = float(timeout)
+            except ValueError:
+                seconds = 0.0
+            if not 0 < seconds < math.inf:
+                raise InputError(f"{TIMEOUT_VARIABLE}={timeout}", expected="seconds, such as 1800")
+        return cls(python=Path(python).expanduser() if python else None, device=device, timeout_s=seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_worker import FakePython
+from fake_worker import FakePython, touch_weights
 
 from gen3r_bench.metrics.vbench import job
-from gen3r_bench.metrics.vbench.files import FILES
 
 
 @pytest.fixture
@@ -25,8 +24,5 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A weights root where every file of VBench is there, and empty."""
     root = tmp_path / "weights"
     monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(root))
-    for file in FILES:
-        for path in file.paths():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+    touch_weights()
     return root
