@@ -77,10 +77,8 @@ class LvsmMethod(Method):
                 expected=f"one of {HUB_ID}'s files, or a path as in lvsm@PATH",
                 fix=f"hf download {HUB_ID} {place.path.name} --local-dir {place.path.parent}" if official else None,
             )
-        try:
-            import torch
-        except ModuleNotFoundError as error:
-            raise InputError("torch is not installed", expected="torch, for lvsm", fix="pip install torch") from error
+        import torch
+
         from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
         from gen3r_bench.models.lvsm import LvsmConfig, build
 

@@ -16,10 +16,16 @@ from gen3r_bench.cli.run import run
 from gen3r_bench.cli.score import score
 from gen3r_bench.cli.show import show
 from gen3r_bench.cli.table import table
+from gen3r_bench.cli.train import train
 from gen3r_bench.cli.weights import plan, weights
 from gen3r_bench.errors import BenchError
 
-OPTIONAL_PACKAGES: Final = {"av": "video", "diffusers": "models", "torch": "models", "transformers": "models"}
+OPTIONAL_PACKAGES: Final = {
+    "accelerate": "training",
+    "av": "video",
+    "diffusers": "models",
+    "transformers": "models",
+}
 """Packages that some commands need, and the extra that brings each."""
 
 app = typer.Typer(
@@ -38,6 +44,7 @@ app.command()(export)
 app.command()(show)
 app.command()(weights)
 app.command()(plan)
+app.command()(train)
 data_app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(ls_app, name="ls")

@@ -66,7 +66,10 @@ def run(
     datasets = options.open_for_run(dataset, data_root, dataset_option, manifests)
     specs = list(
         dict.fromkeys(
-            [*(method or default_method_specs()), *(floor_specs(card.setting for card in cards) if diagnostics else [])]
+            [
+                *(method or default_method_specs(cards)),
+                *(floor_specs(card.setting for card in cards) if diagnostics else []),
+            ]
         )
     )
     plan = make_plan(

@@ -14,7 +14,8 @@ from typing import Final, Literal
 from gen3r_bench import registry
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS, Diagnostic
 from gen3r_bench.errors import BenchError, InputError, UnknownNameError
-from gen3r_bench.method import Method, load_method_file
+from gen3r_bench.method import Contract, Method, load_method_file
+from gen3r_bench.protocols.card import Card
 from gen3r_bench.runs.plain_predictions import folder_fingerprint, read_predictions, scene_folder
 from gen3r_bench.runs.record import RowEntry
 from gen3r_bench.scene import Conditioning, Prediction, Scene, Setting
@@ -111,14 +112,30 @@ class FolderRow(Row):
         return read_predictions(folder, scene.num_frames, scene.image_size)
 
 
-def default_method_specs() -> list[str]:
-    """Every registered method that ships a ``reference`` checkpoint, as ``id@reference``."""
+def default_method_specs(cards: Iterable[Card]) -> list[str]:
+    """Every registered method that ships a ``reference`` checkpoint and can score under a card, as ``id@reference``."""
+    cards = list(cards)
     specs = []
     for name in registry.methods().names():
         contract = registry.methods().load(name).contract
-        if not contract.floor and "reference" in contract.checkpoints:
+        if not contract.floor and "reference" in contract.checkpoints and any(scores(contract, c) for c in cards):
             specs.append(f"{name}@reference")
     return specs
+
+
+def scores(contract: Contract, card: Card) -> bool:
+    """Whether a method's contract promises anything that a protocol scores, under what the protocol gives."""
+    if card.setting not in contract.settings or (contract.cameras == "required" and card.cameras == "none"):
+        return False
+    returned = set(contract.returns)
+    promised = {
+        "points": "points" in returned or {"depth", "cameras"} <= returned,
+        "poses": "cameras" in returned,
+        "frames": "rgb" in returned,
+        "video": "rgb" in returned,
+    }
+    metrics = registry.metrics()
+    return any(key in metrics and promised[metrics[key].kind] for key in card.metrics)
 
 
 def floor_specs(settings: Iterable[Setting]) -> list[str]:

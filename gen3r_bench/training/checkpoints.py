@@ -65,8 +65,8 @@ def latest_checkpoint(out: Path, facts: Mapping[str, Any]) -> Checkpoint | None:
     """The newest checkpoint below ``out``, or None where there is none.
 
     Raises:
-        InputError: where it was made by another recipe. The number of steps alone may differ, as long as the rate had
-            not begun to fall under either.
+        InputError: where it was made by another recipe. How long the training is and how long its rate falls may
+            differ, as long as the rate had not begun to fall under either: until there both are the same training.
     """
     folders = _folders(out)
     if not folders:
@@ -85,8 +85,8 @@ def latest_checkpoint(out: Path, facts: Mapping[str, Any]) -> Checkpoint | None:
 def _continues(saved: dict[str, Any], asked: dict[str, Any], step: int) -> bool:
     if saved == asked:
         return True
-    lengths = [facts["schedule"].pop("steps") for facts in (saved, asked)]
-    return saved == asked and step <= min(lengths) - saved["schedule"]["decay_steps"]
+    falls = [facts["schedule"].pop("steps") - facts["schedule"].pop("decay_steps") for facts in (saved, asked)]
+    return saved == asked and step <= min(falls)
 
 
 def _folders(out: Path) -> list[Path]:

@@ -6,15 +6,16 @@ Devices, accumulation and several processes are accelerate's part.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from gen3r_bench.errors import BenchError
 from gen3r_bench.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
 from gen3r_bench.training.schedule import Schedule
 
@@ -31,6 +32,12 @@ class Recipe(Protocol[Batch]):
 
     def facts(self) -> dict[str, Any]:
         """Everything that decides the result, as JSON."""
+
+    def with_steps(self, steps: int) -> Self:
+        """The recipe at another length."""
+
+    def metadata(self) -> Mapping[str, str]:
+        """What a file of the trained weights must say besides the weights."""
 
     def network(self) -> nn.Module:
         """The network with freshly drawn weights."""
@@ -59,7 +66,7 @@ def train(
 
     Raises:
         InputError: where ``out`` holds a training of another recipe.
-        FloatingPointError: where the loss is not finite; the last checkpoint is whole.
+        BenchError: where the loss is not finite; the last checkpoint is whole.
     """
     schedule = recipe.schedule
     accelerator = Accelerator(cpu=cpu, gradient_accumulation_steps=schedule.accumulate)
@@ -107,7 +114,8 @@ def _one_step(
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=schedule.precision == "bfloat16"):
                 losses = recipe.losses(network, batch)
             if not torch.isfinite(losses["total"]):
-                raise FloatingPointError(f"the loss of step {step + 1} is {float(losses['total'].detach())}")
+                found = float(losses["total"].detach())
+                raise BenchError(f"the loss of step {step + 1} is {found} (fix: a lower learning rate)")
             accelerator.backward(losses["total"])
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(network.parameters(), schedule.clip_norm)

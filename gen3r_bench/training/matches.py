@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gen3r_bench.errors import InputError
 from gen3r_bench.scene import Cameras, Scene, invert_rigid, unproject_depth
 
 
@@ -20,12 +21,13 @@ def patch_matches(scene: Scene, target: int, views: Sequence[int], patch_size: i
     Raises:
         InputError: where the scene has no depth.
     """
+    if scene.depth is None:
+        raise InputError(f"scene {scene.scene_id} of {scene.dataset} has no depth", expected="a dataset with geometry")
     size = scene.image_size
     rows, columns = size[0] // patch_size, size[1] // patch_size
     cameras = scene.cameras
     alone = Cameras(cameras.world_from_cam[[target]], cameras.intrinsics[[target]], size)
-    points = scene.points_world()[[target]] if scene.depth is None else unproject_depth(scene.depth[[target]], alone)
-    points = points[0].reshape(-1, 3).astype(np.float64)
+    points = unproject_depth(scene.depth[[target]], alone)[0].reshape(-1, 3).astype(np.float64)
     known = scene.valid[target].ravel()
     row, column = (grid.ravel() for grid in np.indices(size))
     patch = row // patch_size * columns + column // patch_size
@@ -38,7 +40,6 @@ def patch_matches(scene: Scene, target: int, views: Sequence[int], patch_size: i
         at = np.floor(pixel).astype(np.int64)
         seen = ahead & (at[:, 0] >= 0) & (at[:, 0] < size[1]) & (at[:, 1] >= 0) & (at[:, 1] < size[0])
         at = np.where(seen[:, None], at, 0)
-        assert scene.depth is not None
         depth = scene.depth[view, at[:, 1], at[:, 0]]
         seen &= scene.valid[view, at[:, 1], at[:, 0]] & (np.abs(depth - local[:, 2]) < 0.05 * local[:, 2])
         there = at[:, 1] // patch_size * columns + at[:, 0] // patch_size

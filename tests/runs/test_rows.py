@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from tiny import tiny_card, tiny_scene
 
+from gen3r_bench import registry
 from gen3r_bench.errors import BenchError, InputError, SceneError, UnknownNameError
+from gen3r_bench.method import Contract
 from gen3r_bench.protocols.conditioning import condition
-from gen3r_bench.runs.rows import FolderRow, default_method_specs, floor_specs, make_row
+from gen3r_bench.runs.rows import FolderRow, default_method_specs, floor_specs, make_row, scores
 
 METHOD = """
 from gen3r_bench.method import Contract, Method
@@ -92,7 +94,25 @@ def test_floor_rows_follow_the_setting() -> None:
 
 
 def test_default_methods_have_a_reference_checkpoint() -> None:
-    assert all(spec.endswith("@reference") for spec in default_method_specs())
+    cards = registry.protocols()
+    assert all(spec.endswith("@reference") for spec in default_method_specs([cards.load("appearance-1view")]))
+
+
+@pytest.mark.parametrize(
+    ("returns", "protocols"),
+    [
+        (("depth", "cameras"), {"geom-1view", "camera-1view"}),
+        (("points",), {"geom-1view"}),
+        (("depth",), set()),
+        (("rgb",), {"appearance-1view", "free-1view"}),
+        (("cameras", "rgb"), {"appearance-1view", "camera-1view", "free-1view"}),
+    ],
+)
+def test_what_a_contract_promises_decides_what_it_scores_under(returns: tuple, protocols: set[str]) -> None:
+    contract = Contract(method_id="m", title="M", summary="", settings=("1view",), returns=returns)
+    cards = registry.protocols()
+    names = {"geom-1view", "geom-2view", "camera-1view", "appearance-1view", "free-1view", "geom-recon"}
+    assert {name for name in names if scores(contract, cards.load(name))} == protocols
 
 
 def test_folder_row(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gen3r_bench.errors import InputError
+from gen3r_bench.errors import BenchError, InputError
 from gen3r_bench.training.checkpoints import latest_checkpoint
 from gen3r_bench.training.loop import read_losses, train
 from gen3r_bench.training.schedule import Schedule
@@ -30,6 +30,9 @@ class Line:
 
     def facts(self) -> dict[str, Any]:
         return {"recipe": "line", "schedule": self.schedule.model_dump(mode="json")}
+
+    def metadata(self) -> dict[str, str]:
+        return {"side": "1"}
 
     def network(self) -> nn.Module:
         return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -130,7 +133,7 @@ def test_a_loss_that_is_not_a_number_stops_and_can_go_on(tmp_path: Path) -> None
     train(Line(), tmp_path / "whole", cpu=True)
     spoilt = Line()
     spoilt.spoilt_step = 9
-    with pytest.raises(FloatingPointError, match="step 10 is nan"):
+    with pytest.raises(BenchError, match="step 10 is nan"):
         train(spoilt, tmp_path / "spoilt", cpu=True)
     train(Line(), tmp_path / "spoilt", cpu=True)
     assert read_losses(tmp_path / "spoilt") == read_losses(tmp_path / "whole")

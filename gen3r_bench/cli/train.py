@@ -1,0 +1,77 @@
+"""``gen3r-bench train``: make a checkpoint by its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gen3r_bench.cli import options
+
+
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="lvsm.")],
+    config: Annotated[
+        str, typer.Option("--config", help="`reference`: what this package ships; `official`: the authors' sizes.")
+    ] = "reference",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the training.  [default: runs/train-METHOD-CONFIG]")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Another length; the result is then no longer the config's.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Leave GPUs that are there unused.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a checkpoint by its recipe. The same command resumes where it stopped, with the same losses."""
+    from gen3r_bench.training.recipes import named_recipe
+
+    recipe = named_recipe(method, config)
+    name = f"{method}-{config}"
+    if steps is not None and steps != recipe.schedule.steps:
+        recipe = recipe.with_steps(steps)
+        name = f"{name}-{steps}-steps"
+    from gen3r_bench.runs.environment import capture_environment
+    from gen3r_bench.training import loop
+    from gen3r_bench.training.release import release
+
+    folder = out or Path("runs") / f"train-{name}"
+    means: dict[str, float] = {}
+    with options.progress_bar("training", quiet) as bar:
+
+        def on_step(step: int, losses: dict[str, float]) -> None:
+            for key, value in losses.items():
+                means[key] = 0.98 * means.get(key, value) + 0.02 * value
+            bar(" ".join(f"{key} {value:.4f}" for key, value in means.items()), step, recipe.schedule.steps)
+
+        network = loop.train(recipe, folder, cpu=cpu, on_step=on_step)
+    import torch
+
+    device = "cpu" if cpu or not torch.cuda.is_available() else "cuda"
+    origin = {"commit": _commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
+    for path in release(recipe, network, folder, name, origin=origin):
+        typer.echo(path)
+    if not quiet:
+        typer.echo(f"Next: gen3r-bench run -p appearance-2view -m {method}@{folder / name}.safetensors", err=True)
+
+
+def _commit() -> str:
+    """Commit of the code that runs, with "+changes" where files differ from it; "" outside a checkout."""
+    import subprocess
+
+    import gen3r_bench
+
+    folder = Path(gen3r_bench.__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # an environment may lie inside somebody else's repository
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return ""
+    return f"{git('rev-parse', 'HEAD')}{'+changes' if git('status', '--porcelain', '-uno') else ''}"

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = str(Path(sys.executable).with_name("gen3r-bench"))
+
+
+def gen3r_bench(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_training_its_card_and_its_use(tmp_path: Path) -> None:
+    train = ["train", "lvsm", "--steps", "2", "--cpu"]
+    done = gen3r_bench(*train, cwd=tmp_path)
+    folder = Path("runs/train-lvsm-reference-2-steps")
+    name = str(folder / "lvsm-reference-2-steps")
+    assert done.stdout.split() == [f"{name}.safetensors", f"{name}.json", f"{name}.png"]
+    assert f"-m lvsm@{name}.safetensors" in done.stderr
+    card = json.loads((tmp_path / f"{name}.json").read_text())
+    assert card["recipe"]["schedule"]["steps"] == 2
+    assert card["origin"]["torch"].startswith("2.")
+    losses = (tmp_path / folder / "losses.jsonl").read_bytes()
+    again = gen3r_bench(*train, "--quiet", cwd=tmp_path)
+    assert (tmp_path / folder / "losses.jsonl").read_bytes() == losses
+    assert (again.stdout, again.stderr) == (done.stdout, "")
+    run = ["run", "-p", "appearance-1view", "-m", f"lvsm@{name}.safetensors", "--limit", "1", "--no-diagnostics", "-q"]
+    assert "LVSM" in gen3r_bench(*run, cwd=tmp_path).stdout
+
+
+def test_wrong_names_are_one_line(tmp_path: Path) -> None:
+    done = gen3r_bench("train", "lsvm", cwd=tmp_path, code=2)
+    assert done.stderr == "gen3r-bench: error: unknown method with a recipe 'lsvm'; did you mean 'lvsm'?\n"
+    done = gen3r_bench("train", "lvsm", "--config", "huge", cwd=tmp_path, code=2)
+    assert "unknown configuration of lvsm 'huge'; known: official, reference" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_another_training_is_not_touched(tmp_path: Path) -> None:
+    place = tmp_path / "t" / "checkpoints" / "00000007"
+    place.mkdir(parents=True)
+    facts = {"recipe": "other", "schedule": {"steps": 9, "decay_steps": 1}}
+    (place / "recipe.json").write_text(json.dumps({"step": 7, "recipe": facts}))
+    done = gen3r_bench("train", "lvsm", "--out", "t", cwd=tmp_path, code=2)
+    assert "t holds step 7 of another recipe" in done.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["00000007", "checkpoints", "recipe.json", "t"]
