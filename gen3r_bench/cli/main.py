@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from gen3r_bench.cli.compare import compare
 from gen3r_bench.cli.data import app as data_app
 from gen3r_bench.cli.doctor import doctor
 from gen3r_bench.cli.explain import explain
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(score)
 app.command()(table)
+app.command()(compare)
 app.command()(explain)
 app.command()(export)
 app.command()(show)
