@@ -23,10 +23,14 @@ from gen3r_bench.scene import Conditioning, Prediction
 
 CLIP = ClipPlan(scenes=2, frames=5, image_size=(48, 48))
 GEOMETRY = GEOM_1VIEW.model_copy(
-    update={"datasets": {"mini": CLIP}, "geometry": GeometryOptions(num_points=500, voxel_size=0.02)}
+    update={
+        "name": "small-geometry",
+        "datasets": {"mini": CLIP},
+        "geometry": GeometryOptions(num_points=500, voxel_size=0.02),
+    }
 )
 APPEARANCE = APPEARANCE_1VIEW.model_copy(
-    update={"datasets": {"mini": CLIP}, "metrics": ("psnr@8bit", "ssim@skimage-gauss")}
+    update={"name": "small-appearance", "datasets": {"mini": CLIP}, "metrics": ("psnr@8bit", "ssim@skimage-gauss")}
 )
 
 

@@ -60,6 +60,7 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: Path) -> None:
 
 
 def test_no_submission_is_in_the_wheel(wheel: Path) -> None:
+    assert list(SUBMISSIONS.glob("*/run.json"))
     assert [name for name in zipfile.ZipFile(wheel).namelist() if "submissions" in name] == []
 
 

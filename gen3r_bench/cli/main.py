@@ -18,6 +18,7 @@ from gen3r_bench.cli.score import score
 from gen3r_bench.cli.show import show
 from gen3r_bench.cli.table import table
 from gen3r_bench.cli.train import train
+from gen3r_bench.cli.verify import verify
 from gen3r_bench.cli.weights import plan, weights
 from gen3r_bench.errors import BenchError
 
@@ -44,6 +45,7 @@ app.command()(compare)
 app.command()(explain)
 app.command()(export)
 app.command()(show)
+app.command()(verify)
 app.command()(weights)
 app.command()(plan)
 app.command()(train)

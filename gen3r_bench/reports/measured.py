@@ -151,7 +151,7 @@ def measured_rows(
     marks: dict[tuple[str, _Key], Mark | None] = {}
     for column, metric in columns.items():
         places = [(label, column) for label in labels if rows[label].kind == "method" and (label, column) in cells]
-        comparable = _scenes_to_compare([cells[place].stats for place in places])
+        comparable = scenes_to_compare([cells[place].stats for place in places])
         ranked = [place for place in places if comparable and cells[place].stats.scenes == comparable]
         contenders = [Contender(texts[place], cells[place].stats.values) for place in ranked]
         marks.update(zip(ranked, separated_marks(contenders, higher_is_better=metric.higher_is_better), strict=True))
@@ -191,7 +191,7 @@ def spread_note(spread: Spread) -> str:
     )
 
 
-def _scenes_to_compare(stats: Sequence[CellStats]) -> frozenset[str] | None:
+def scenes_to_compare(stats: Sequence[CellStats]) -> frozenset[str] | None:
     """The scenes that cells must have scored to be ranked: the widest set; None where two such sets differ.
 
     A mean over fewer scenes may only have left out the hard ones.

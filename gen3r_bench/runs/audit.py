@@ -25,7 +25,11 @@ from gen3r_bench.runs.record import PlanEntry, Record, RunHeader, record_checksu
 from gen3r_bench.runs.rows import PREDICTIONS_SOURCE, entry_fingerprint
 from gen3r_bench.runs.store import RECORDS_NAME, Run, explained, read_header
 
-Check = Literal["line", "checksum", "duplicate", "card", "plan", "partial", "missing", "key", "score", "random-weights"]
+Check = Literal[
+    "line", "checksum", "duplicate", "card", "plan", "partial", "missing", "key", "score", "random-weights",
+    "scene", "prediction", "rescored", "aggregate",
+]  # fmt: skip
+"""Kinds of findings: those of `audit`, then those of scoring again and of what lies beside the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Finding:
         protocol, dataset, scene_id, row: what it is about, as far as it is about one of them.
     """
 
-    check: str
+    check: Check
     message: str
     protocol: str = ""
     dataset: str = ""
@@ -133,7 +137,7 @@ def _without_duplicates(
             findings.append(Finding.about(record, "duplicate", f"line {number} repeats line {earlier}"))
             continue
         altered = [key for key, value in old.scores.items() if record.scores.get(key) != value]
-        if altered or (old.status != "failed" and record.status != "ok"):
+        if altered or (old.status == "ok" and record.status != "ok"):
             text = f"line {number} replaces line {earlier}, which has other scores ({', '.join(altered) or old.status})"
             findings.append(Finding.about(record, "duplicate", text))
     return {identity: record for identity, (_, _, record) in newest.items()}

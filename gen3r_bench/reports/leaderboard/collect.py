@@ -22,8 +22,11 @@ from gen3r_bench.reports.leaderboard.schema import (
     RunFacts,
     Score,
 )
+from gen3r_bench.reports.marks import Contender, separated_marks
+from gen3r_bench.reports.measured import decimals_of, printed, scenes_to_compare
 from gen3r_bench.reports.notes import merged, run_name
 from gen3r_bench.reports.summary import CellStats, conditions_text, row_facts, summarise
+from gen3r_bench.reports.tables import Mark
 from gen3r_bench.runs.record import CardEntry, PlanEntry, Record
 from gen3r_bench.runs.store import Run
 from gen3r_bench.stats import mean_interval
@@ -46,7 +49,7 @@ def collect(runs: Sequence[Run], metrics: Mapping[str, Metric]) -> Leaderboard:
         for entry in run.header.plan:
             members.setdefault(_board_key(run, entry), []).append((run, entry))
     run_names = _run_names(runs)
-    boards = tuple(_board(f"b{number}", found, run_names) for number, found in enumerate(members.values()))
+    boards = tuple(_board(f"b{number}", found, run_names, metrics) for number, found in enumerate(members.values()))
     headers = [run.header for run in runs]
     return Leaderboard(
         suite_version=gen3r_bench.__version__,
@@ -111,6 +114,7 @@ def _metric_facts(key: str, metrics: Mapping[str, Metric]) -> MetricFacts:
         conditions=conditions,
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
+        decimals=decimals_of(metric),
         reference=metric.reference,
     )
 
@@ -127,7 +131,12 @@ def _run_facts(run: Run, name: str) -> RunFacts:
     )
 
 
-def _board(board_id: str, members: Sequence[tuple[Run, PlanEntry]], run_names: Mapping[Path, str]) -> Board:
+def _board(
+    board_id: str,
+    members: Sequence[tuple[Run, PlanEntry]],
+    run_names: Mapping[Path, str],
+    metrics: Mapping[str, Metric],
+) -> Board:
     run, entry = members[0]
     cells = [
         [cell for cell in summarise(member) if (cell.protocol, cell.dataset) == (plan.protocol, plan.dataset)]
@@ -135,6 +144,14 @@ def _board(board_id: str, members: Sequence[tuple[Run, PlanEntry]], run_names: M
     ]
     divided = _divided(cell for found in cells for cell in found)
     columns = list(dict.fromkeys(_key_of(cell, divided) for found in cells for cell in found))
+    ranked = {row.label for member, _ in members for row in member.header.rows if row.kind == "method"}
+    marks = {
+        (key, label): mark
+        for key in columns
+        for label, mark in _marks(
+            [cell for found in cells for cell in found if _key_of(cell, divided) == key and cell.row in ranked], metrics
+        ).items()
+    }
     entries = []
     for (member, plan), found in zip(members, cells, strict=True):
         facts = row_facts(member, plan.protocol)
@@ -144,7 +161,8 @@ def _board(board_id: str, members: Sequence[tuple[Run, PlanEntry]], run_names: M
                 for record in member.records
                 if (record.protocol, record.dataset, record.row) == (plan.protocol, plan.dataset, row.label)
             ]
-            scores = {_key_of(cell, divided): _score(cell) for cell in found if cell.row == row.label}
+            keyed = {_key_of(cell, divided): cell for cell in found if cell.row == row.label}
+            scores = {key: _score(cell, marks.get((key, row.label))) for key, cell in keyed.items()}
             entries.append(
                 Entry(
                     row=row.label,
@@ -186,7 +204,21 @@ def _key_of(cell: CellStats, divided: frozenset[str]) -> str:
     return f"{cell.metric} [{conditions_text(cell.conditions)}]" if cell.metric in divided else cell.metric
 
 
-def _score(cell: CellStats) -> Score:
+def _marks(cells: Sequence[CellStats], metrics: Mapping[str, Metric]) -> dict[str, Mark | None]:
+    """Marks of one column's methods, by the rule of the tables."""
+    comparable = scenes_to_compare(cells)
+    contenders = [cell for cell in cells if comparable and cell.scenes == comparable and cell.mean is not None]
+    if not contenders:
+        return {}
+    metric = metrics[contenders[0].metric.partition("/")[0]]
+    marks = separated_marks(
+        [Contender(printed(cell.mean or 0.0, decimals_of(metric)), cell.values) for cell in contenders],
+        higher_is_better=metric.higher_is_better,
+    )
+    return dict(zip((cell.row for cell in contenders), marks, strict=True))
+
+
+def _score(cell: CellStats, mark: Mark | None) -> Score:
     interval = mean_interval({scene: [value] for scene, value in cell.values.items()})
     return Score(
         mean=cell.mean,
@@ -196,7 +228,7 @@ def _score(cell: CellStats) -> Score:
         n=cell.n,
         planned=cell.planned,
         reasons=dict(cell.reasons),
-        mark=None,
+        mark=mark,
         scenes=dict(sorted(cell.values.items())),
     )
 

@@ -18,7 +18,7 @@ from gen3r_bench.reports.leaderboard import folder as names
 from gen3r_bench.reports.leaderboard.gallery import Gallery
 from gen3r_bench.reports.leaderboard.schema import Board, Entry, Leaderboard, MetricFacts, Score
 from gen3r_bench.reports.measured import printed
-from gen3r_bench.reports.paper import METRICS, SETTING_TITLES
+from gen3r_bench.reports.paper import SETTING_TITLES
 
 _SCRIPTS: Final = ("data.js", "tables.js", "plot.js", "cloud.js", "scenes.js")
 _KINDS: Final = {"method": "method", "baseline": "floor", "diagnostic": "diagnostic"}
@@ -130,14 +130,6 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def decimals(metric: MetricFacts) -> int:
-    """Decimals that a metric is printed with: the paper's, where the paper has it."""
-    name = metric.key.partition("@")[0]
-    if name in METRICS:
-        return METRICS[name].decimals
-    return 2 if metric.unit in ("dB", "%", "deg") else 4
-
-
 def _board_view(board: Leaderboard, item: Board) -> dict[str, Any]:
     metrics = [board.metric(key) for key in _shown_columns(item)]
     entries = {entry.row: entry for entry in _in_order(board, item)}
@@ -226,7 +218,7 @@ def _seconds(value: float) -> str:
 
 
 def _cell(board: Leaderboard, item: Board, score: Score, metric: MetricFacts) -> _Cell:
-    places = decimals(metric)
+    places = metric.decimals
     interval = score.interval
     return _Cell(
         "–" if score.mean is None else printed(score.mean, places),
@@ -282,7 +274,7 @@ def _data(board: Leaderboard, gallery: Gallery) -> dict[str, Any]:
                         "title": board.metric(key).title,
                         "unit": board.metric(key).unit,
                         "higher": board.metric(key).higher_is_better,
-                        "decimals": decimals(board.metric(key)),
+                        "decimals": board.metric(key).decimals,
                     }
                     for key in _shown_columns(item)
                 ],

@@ -44,6 +44,7 @@ class MetricFacts(_Strict):
     conditions: str
     unit: str
     higher_is_better: bool
+    decimals: int = Field(description="that a mean is printed with; marks are given to printed values")
     reference: str
 
 
@@ -88,7 +89,9 @@ class Score(_Strict):
     n: int = Field(description="scenes with a score")
     planned: int = Field(description="scenes that were to be scored")
     reasons: dict[str, int] = Field(description="why a score is missing, and for how many (scene, seed) pairs")
-    mark: Literal["best", "second", "third"] | None = Field(description="only among methods, never for floors")
+    mark: Literal["best", "second", "third"] | None = Field(
+        description="of methods whose scenes a paired test separates; others share one"
+    )
     scenes: dict[str, float] = Field(description="each scene's mean over seeds")
 
 

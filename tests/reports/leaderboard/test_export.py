@@ -134,7 +134,7 @@ def _board(name: str) -> Leaderboard:
             }],
             "metrics": [{
                 "key": "psnr@8bit", "title": name, "dialect": name, "conditions": name, "unit": name,
-                "higher_is_better": True, "reference": name,
+                "higher_is_better": True, "decimals": 2, "reference": name,
             }],
             "rows": [{
                 "label": name, "method_id": name, "title": name, "kind": "method", "checkpoint": name,
@@ -215,3 +215,19 @@ def test_two_runs_share_a_board(tmp_path: Path, metrics: Metrics) -> None:
         ("gen3r@reference", "run"), ("freeze", "run"), ("wvd@reference", "run (2)"),
     ]  # fmt: skip
     assert [run.name for run in done.leaderboard.runs] == ["run", "run (2)"]
+
+
+def test_marks_are_given_only_where_scenes_separate_methods(tmp_path: Path, metrics: Metrics) -> None:
+    scenes = [f"s{i}" for i in range(8)]
+    card = CARD.model_copy(update={"datasets": {"mini": CARD.datasets["mini"].model_copy(update={"scenes": 8})}})
+
+    def values(_protocol: str, label: str, scene: str, _seed: int) -> dict[str, float]:
+        number = int(scene[1:])
+        return flat(1.0 if label == "freeze" else 2 + number / 9 if label == "gen3r@reference" else 3 + number / 9)
+
+    run = make(tmp_path / "a", values, rows=(GEN3R, WVD, FREEZE), scenes=scenes, cards=(card,))
+    board = export([run.path], tmp_path / "out", metrics).leaderboard.boards[0]
+    assert [entry.scores["chamfer@fps20k"].mark for entry in board.entries] == ["best", "second", None]
+    few = make(tmp_path / "b", values, rows=(GEN3R, WVD))
+    board = export([few.path], tmp_path / "out", metrics).leaderboard.boards[0]
+    assert [entry.scores["chamfer@fps20k"].mark for entry in board.entries] == ["best", "best"]
