@@ -390,6 +390,9 @@ def rescore(
         backend: as in `score`.
         device: as in `score`.
     """
+    if prediction.points_world is None and any(metrics[key].kind == "points" for key in wanted):
+        # unprojected once, not for every dialect
+        prediction = replace(prediction, points_world=prediction.world_points())
     result = Rescored()
     jobs: dict[tuple[str, int | None], list[tuple[str, str, Variation]]] = {}
     for key, dialects in wanted.items():

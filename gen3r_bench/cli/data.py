@@ -29,7 +29,6 @@ Frames = Annotated[int | None, typer.Option(min=1, help="Frames of each clip.  [
 Size = Annotated[
     int | None, typer.Option(min=1, help="Height and width in pixels.  [default: as the protocols have it]")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command()
@@ -96,7 +95,7 @@ def split(
 def verify(
     manifest: Annotated[Path, typer.Argument(metavar="FILE", help="A manifest that `data split` wrote.")],
     data_root: DataRoot = None,
-    json_: Json = False,
+    json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Check that a disk holds the very files that a manifest pins; exit code 1 where it does not."""
@@ -131,6 +130,7 @@ def export(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scenes.")] = None,
     frames: Frames = None,
     size: Size = None,
+    json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write scenes in the layout of an official download: to see what it looks like, and to test readers without one.
@@ -150,14 +150,17 @@ def export(
             return opened.reader.load(scene_id, profile)
 
         folders = export_scenes(map(read, (scenes or opened.reader.scene_ids())[:limit]), format_, out)
-    for folder in folders:
-        typer.echo(str(folder))
+    if json_:
+        typer.echo(json.dumps([str(folder) for folder in folders], indent=1, ensure_ascii=False))
+    else:
+        for folder in folders:
+            typer.echo(str(folder))
 
 
 @app.command()
 def published(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print the scene ids of this list.")] = None,
-    json_: Json = False,
+    json_: options.Json = False,
 ) -> None:
     """Scene lists of published evaluations that a manifest can be drawn from."""
     from gen3r_bench.datasets.splits import published_names, published_split
@@ -171,7 +174,6 @@ def published(
         rows = [{**entry.model_dump(exclude={"scene_ids"}), "scenes": len(entry.scene_ids)} for entry in lists]
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -179,7 +181,7 @@ def published(
         table.add_column(column, overflow="fold")
     for entry in lists:
         table.add_row(entry.name, entry.dataset, str(len(entry.scene_ids)), entry.licence, entry.summary)
-    Console().print(table)
+    options.table_console().print(table)
 
 
 def _open(dataset: str, root: Path | None, settings: list[str] | None) -> OpenedDataset:

@@ -39,7 +39,7 @@ def doctor(
         Path | None,
         typer.Option("--sheet", metavar="FILE", help="Also draw frames, depth and camera path into this PNG."),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Examine scenes before a GPU hour is spent on them; says which convention is wrong, where one is.

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gen3r_bench.cli import options
+
 app = typer.Typer(help="List methods, datasets, protocols, metrics, dialects and tables.", no_args_is_help=True)
 
 
@@ -15,12 +17,8 @@ def _show(rows: list[dict[str, Any]], columns: list[str], as_json: bool, note: s
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    # piped output has no width of its own; a real terminal is used up to 100 columns
-    console.width = min(console.width, 100) if console.is_terminal else 100
     # who registered a row is only worth a column where somebody else did
     if {row.get("source") for row in rows} == {"gen3r-bench"}:
         columns = [column for column in columns if column != "source"]
@@ -29,7 +27,7 @@ def _show(rows: list[dict[str, Any]], columns: list[str], as_json: bool, note: s
         table.add_column(column.replace("_", " "), no_wrap=column not in {"checkpoints", columns[-1]}, overflow="fold")
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))
-    console.print(table)
+    options.table_console().print(table)
 
 
 def _text(value: Any) -> str:
@@ -45,7 +43,7 @@ def _text(value: Any) -> str:
 
 
 @app.command()
-def methods(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def methods(json_: options.Json = False) -> None:
     """Methods with their contracts, and the diagnostic rows."""
     import dataclasses
 
@@ -75,7 +73,7 @@ def methods(json_: Annotated[bool, typer.Option("--json", help="Print JSON inste
 
 
 @app.command()
-def datasets(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def datasets(json_: options.Json = False) -> None:
     """Datasets that can be read."""
     import dataclasses
 
@@ -102,7 +100,7 @@ def datasets(json_: Annotated[bool, typer.Option("--json", help="Print JSON inst
 @app.command()
 def protocols(
     card: Annotated[str | None, typer.Option("--card", metavar="NAME", help="Print one card in full, as JSON.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """Protocols, each with the hash of its card."""
     from gen3r_bench import registry
@@ -135,7 +133,7 @@ def protocols(
 
 
 @app.command()
-def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def metrics(json_: options.Json = False) -> None:
     """Metrics in every dialect, and whether they can be computed on this machine as it is now."""
     import math
 
@@ -160,7 +158,7 @@ def metrics(json_: Annotated[bool, typer.Option("--json", help="Print JSON inste
 
 
 @app.command()
-def dialects(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def dialects(json_: options.Json = False) -> None:
     """Dialects: the other ways to compute a metric of the same name, which `explain` compares."""
     from gen3r_bench.protocols.dialects import DIALECTS
 
@@ -179,7 +177,7 @@ def dialects(json_: Annotated[bool, typer.Option("--json", help="Print JSON inst
 
 
 @app.command()
-def tables(json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def tables(json_: options.Json = False) -> None:
     """The paper's nine tables, and the protocols that feed them."""
     from gen3r_bench import registry
     from gen3r_bench.reports.paper import TABLE_NUMBERS, paper_table

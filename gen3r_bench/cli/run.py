@@ -52,6 +52,7 @@ def run(
     geometry_backend: options.Backend = "exact",
     vbench_python: options.VbenchPython = None,
     vbench_timeout: options.VbenchTimeout = None,
+    json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Run methods under protocols, score them, and print the table. The same command resumes where it stopped."""
@@ -92,6 +93,7 @@ def run(
         fresh=fresh,
         jobs=jobs,
         keep_predictions=keep_predictions,
+        as_json=json_,
         quiet=quiet,
     )
 
@@ -105,6 +107,7 @@ def carry_out(
     fresh: bool,
     jobs: int | None,
     keep_predictions: bool,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Execute a plan with a progress bar, print its tables, and leave with 1 where a scene or VBench failed.
@@ -121,8 +124,6 @@ def carry_out(
         TimeRemainingColumn,
     )
 
-    from gen3r_bench import registry
-    from gen3r_bench.reports.terminal import print_run
     from gen3r_bench.runs.attempt import FAILURES_NAME
     from gen3r_bench.runs.execute import execute
     from gen3r_bench.runs.store import HEADER_NAME, move_aside
@@ -162,7 +163,7 @@ def carry_out(
     except KeyboardInterrupt:
         talk.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
-    print_run(Console(), result, registry.metrics())
+    print_tables(result, as_json=as_json)
     failed = [record for record in result.records if record.status == "failed"]
     cards = result.header.protocols
     tables = sorted({number for card in cards for number in card.paper_tables})
@@ -201,3 +202,17 @@ def _score_videos(
             folder, chosen, registry.metrics(), roots=roots, device=device, batches=ready, progress=step
         )
     return found.run, found.reasons
+
+
+def print_tables(run: Run, *, as_json: bool) -> None:
+    """Print a run's own tables on standard output."""
+    from gen3r_bench import registry
+    from gen3r_bench.reports.compose import run_table
+    from gen3r_bench.reports.table_json import tables_json
+    from gen3r_bench.reports.terminal import print_run
+
+    metrics = registry.metrics()
+    if as_json:
+        typer.echo(tables_json([run_table(run, card.name, metrics) for card in run.header.protocols]), nl=False)
+    else:
+        print_run(options.table_console(), run, metrics)

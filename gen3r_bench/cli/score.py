@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from gen3r_bench.cli import options
-from gen3r_bench.cli.run import carry_out
+from gen3r_bench.cli.run import carry_out, print_tables
 from gen3r_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gen3r_bench.metrics.vbench import VbenchOptions
 
-_FOR_BOTH: Final = {"run", "metrics", "data_root", "device", "vbench_python", "vbench_timeout", "quiet"}
+_FOR_BOTH: Final = {"run", "metrics", "data_root", "device", "vbench_python", "vbench_timeout", "json_", "quiet"}
 """Parameters that go with a run; all others describe a folder of predictions."""
 
 
@@ -62,6 +62,7 @@ def score(
     geometry_backend: options.Backend = "exact",
     vbench_python: options.VbenchPython = None,
     vbench_timeout: options.VbenchTimeout = None,
+    json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Score a folder of predictions under protocols, or append metrics to a run, and print the table.
@@ -71,7 +72,7 @@ def score(
     device = options.checked_device(device)
     vbench = options.vbench_options(vbench_python, vbench_timeout, device)
     if run is not None or metrics:
-        _append(context, run, metrics, data_root, device, vbench, quiet)
+        _append(context, run, metrics, data_root, device, vbench, json_, quiet)
         return
     if not (protocol and predictions is not None and name is not None):
         raise InputError(
@@ -96,6 +97,7 @@ def score(
         jobs=jobs,
         diagnostics=diagnostics,
         geometry_backend=geometry_backend,
+        as_json=json_,
         quiet=quiet,
     )
 
@@ -118,6 +120,7 @@ def _score_folder(
     jobs: int | None,
     diagnostics: bool,
     geometry_backend: str,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     from gen3r_bench.runs.plan import make_plan
@@ -160,6 +163,7 @@ def _score_folder(
         fresh=fresh,
         jobs=jobs,
         keep_predictions=False,
+        as_json=as_json,
         quiet=quiet,
     )
 
@@ -171,6 +175,7 @@ def _append(
     data_root: list[str] | None,
     device: str,
     vbench: VbenchOptions,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Append metrics to a run, print its tables, and leave with 1 where a metric could not be computed."""
@@ -186,7 +191,6 @@ def _append(
     from rich.console import Console
 
     from gen3r_bench import registry
-    from gen3r_bench.reports.terminal import print_run
     from gen3r_bench.runs.append import append_metrics, metrics_named
     from gen3r_bench.runs.store import read_header
     from gen3r_bench.runs.videos import vbench_scorers
@@ -210,7 +214,7 @@ def _append(
     except KeyboardInterrupt:
         talk.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
-    print_run(Console(), found.run, registry.metrics())
+    print_tables(found.run, as_json=as_json)
     talk.print(f"\nAppended {found.scored} scores to {run}; the earlier ones are untouched.", highlight=False)
     for key, reasons in found.reasons.items():
         for reason, count in reasons.most_common():

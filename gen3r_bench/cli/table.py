@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
 
+from gen3r_bench.cli import options
 from gen3r_bench.errors import InputError
 
 
@@ -52,6 +54,8 @@ def table(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write instead of the terminal.")] = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Print a table of the paper, with the rows of runs beside the paper's, or the tables of runs alone.
 
@@ -60,6 +64,7 @@ def table(
     """
     from gen3r_bench.registry import metrics, protocols
     from gen3r_bench.reports.make import make_table, recipes_for, tables_text
+    from gen3r_bench.reports.table_json import tables_json
     from gen3r_bench.runs.store import read_run, write_atomically
 
     found = [read_run(path) for path in dict.fromkeys([*(runs or []), *(more_runs or [])])]
@@ -76,19 +81,25 @@ def table(
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--check {check}: {error}", expected="a file that gen3r-bench table wrote") from error
         tables, wrong = check_table(text, found, known, cards)
-        for one in wrong:
-            typer.echo(str(one))
+        if json_:
+            report = {"file": str(check), "tables": tables, "differences": [str(one) for one in wrong]}
+            typer.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        else:
+            for one in wrong:
+                typer.echo(str(one))
         plural = "s" if tables > 1 else ""
         verdict = f"{len(wrong)} difference{'s' if len(wrong) > 1 else ''}" if wrong else "no difference"
-        typer.echo(f"{check}: {tables} table{plural}, {verdict}", err=True)
+        if not quiet:
+            typer.echo(f"{check}: {tables} table{plural}, {verdict}", err=True)
         raise typer.Exit(1 if wrong else 0)
     made = [
         make_table(recipe, its, known, cards)
         for recipe, its in recipes_for(number, found, claims=claimed, spread=SPREADS[ci] if ci else None)
     ]
-    text = tables_text(made, format_.value)
+    text = tables_json(made) if json_ else tables_text(made, format_.value)
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_atomically(out, text.encode())
-        typer.echo(f"Wrote {out}", err=True)
+        if not quiet:
+            typer.echo(f"Wrote {out}", err=True)

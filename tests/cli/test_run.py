@@ -286,3 +286,20 @@ def test_a_real_capture_at_the_papers_size(tmp_path: Path, shared_dir: Path) -> 
     auc = [scores["camera-1view", row].scores["auc30@hist1deg"] for row in ("oracle", "wobble", "freeze")]
     assert auc[0] == 1
     assert auc == sorted(auc, reverse=True)
+
+
+def test_json_instead_of_tables(tmp_path: Path) -> None:
+    done = gen3r_bench("run", "-p", "geom-1view", "--limit", 1, "--json", "-q", "-o", "r", cwd=tmp_path)
+    (table,) = json.loads(done.stdout)
+    rows = {row["label"]: row["cells"] for group in table["row_groups"] for row in group["rows"]}
+    measured = {record.row: record.scores for record in read_run(tmp_path / "r").records}
+    assert rows.keys() == measured.keys()
+    # every digit, not only those that are printed
+    assert float(rows["wobble"][2]["source"]["value"]) == measured["wobble"]["chamfer@fps20k"]
+    again = gen3r_bench("table", "--runs", "r", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)[0]["row_groups"] == table["row_groups"]
+    paper = json.loads(
+        gen3r_bench("table", "--table", 2, "--json", "--out", "t.json", "-q", cwd=tmp_path).stdout or "[]"
+    )
+    assert paper == []
+    assert json.loads((tmp_path / "t.json").read_text())[0]["number"] == 2
