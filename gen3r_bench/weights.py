@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from gen3r_bench.baselines.lvsm import FILES as LVSM_FILES
+from gen3r_bench.baselines.lvsm import HUB_ID as LVSM_HUB_ID
 from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID
 from gen3r_bench.errors import UnknownNameError
 from gen3r_bench.locations import weights_root
@@ -118,6 +120,16 @@ CATALOGUE: Final[tuple[WeightEntry, ...]] = (
         hub_path="model.safetensors",
         licence="CC BY-NC 4.0",
         size="5.0 GB",
+    ),
+    *(
+        WeightEntry(
+            methods=("lvsm",),
+            place=f"lvsm/{name}",
+            hub_id=LVSM_HUB_ID,
+            hub_path=name,
+            licence="CC BY-NC-SA 4.0",
+        )
+        for name in LVSM_FILES.values()
     ),
 )
 
