@@ -104,28 +104,30 @@ def claims_csv(tables: Sequence[ClaimTable]) -> str:
     writer.writeheader()
     for table in tables:
         for claim in table.claims:
-            stats, interval = claim.cell.stats, claim.interval
-            writer.writerow(
-                {
-                    "table": table.name,
-                    "setting": claim.setting,
-                    "paper_row": claim.method,
-                    "method": claim.cell.row.method_id,
-                    "dataset": " / ".join(claim.claimed),
-                    "metric": claim.metric,
-                    "claimed": " / ".join(claim.claimed.values()),
-                    "row": claim.cell.row.label,
-                    "measured_dataset": claim.cell.entry.dataset,
-                    "score": stats.metric,
-                    "measured": "" if stats.mean is None else repr(stats.mean),
-                    "low": "" if interval is None else repr(interval.low),
-                    "high": "" if interval is None else repr(interval.high),
-                    "level": "" if interval is None else interval.level,
-                    "n": stats.n,
-                    "N": stats.planned,
-                    "verdict": claim.verdict,
-                    "differs": "; ".join(f"{field}: {text}" for field, text in claim.differs.items()),
-                    "run": run_name(claim.cell.run),
-                }
-            )
+            writer.writerow({"table": table.name, **claim_fields(claim)})
     return file.getvalue()
+
+
+def claim_fields(claim: Claim) -> dict[str, str | int | float | None]:
+    """Everything about a claim, by the names of ``CLAIM_COLUMNS``, without its table; None where there is no number."""
+    stats, interval = claim.cell.stats, claim.interval
+    return {
+        "setting": claim.setting,
+        "paper_row": claim.method,
+        "method": claim.cell.row.method_id,
+        "dataset": " / ".join(claim.claimed),
+        "metric": claim.metric,
+        "claimed": " / ".join(claim.claimed.values()),
+        "row": claim.cell.row.label,
+        "measured_dataset": claim.cell.entry.dataset,
+        "score": stats.metric,
+        "measured": stats.mean,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "level": interval.level if interval else None,
+        "n": stats.n,
+        "N": stats.planned,
+        "verdict": claim.verdict,
+        "differs": "; ".join(f"{field}: {text}" for field, text in claim.differs.items()),
+        "run": run_name(claim.cell.run),
+    }

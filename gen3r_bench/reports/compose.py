@@ -283,19 +283,20 @@ def _group_measured(paper: PaperTable, cells: Sequence[Measured]) -> tuple[list[
     by_group: dict[tuple[object, ...], list[Measured]] = {}
     for cell in sorted(cells, key=lambda cell: settings.index(cell.setting)) if across else cells:
         by_group.setdefault(_group_key(paper, cell), []).append(cell)
-    titles = {}
-    for key, members in by_group.items():
-        prefix = f"{SETTING_TITLES[members[0].setting]} · " if across else ""
-        titles[key] = prefix + members[0].group_title
+    titles = {
+        key: (SETTING_TITLES[members[0].setting] if across else "", members[0].group_title)
+        for key, members in by_group.items()
+    }
     rivals = Counter(titles.values())
     groups = []
     columns: dict[_Place, Metric] = {}
     for key, members in by_group.items():
-        title = titles[key] + (f" · {run_name(members[0].run)}" if rivals[titles[key]] > 1 else "")
+        above, title = titles[key]
+        title += f" · {run_name(members[0].run)}" if rivals[titles[key]] > 1 else ""
         found = {cell.stats.metric: cell.metric for cell in members}
         keys = sorted(found, key=lambda name: paper.metrics.index(found[name].name))
         heads = heads_of({name: found[name] for name in keys}, {name: METRICS[name].title for name in paper.metrics})
-        groups.append(ColumnGroup(title, heads))
+        groups.append(ColumnGroup(title, heads, above))
         columns |= {(key, name): found[name] for name in keys}
     return groups, columns
 
@@ -303,10 +304,10 @@ def _group_measured(paper: PaperTable, cells: Sequence[Measured]) -> tuple[list[
 def _paper_groups(paper: PaperTable) -> list[ColumnGroup]:
     groups = []
     for setting in paper.rows if paper.settings_across else [None]:
-        prefix = f"{SETTING_TITLES[setting]} · " if setting else ""
+        above = SETTING_TITLES[setting] if setting else ""
         for block in paper.blocks:
             heads = (Column(METRICS[name].title, METRICS[name].higher_is_better) for name in block.metrics)
-            groups.append(ColumnGroup(prefix + block.dataset, tuple(heads)))
+            groups.append(ColumnGroup(block.dataset, tuple(heads), above))
     return groups
 
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Final
 
 import jinja2
@@ -97,7 +98,7 @@ def render_markdown(table: Table) -> str:
     for group in table.column_groups:
         for column in group.columns:
             unit = f" ({escape_markdown(column.unit)})" if column.unit else ""
-            heads.append(f"{escape_markdown(group.title)}<br>{escape_markdown(column.title)} {column.arrow}{unit}")
+            heads.append(f"{escape_markdown(group.full_title)}<br>{escape_markdown(column.title)} {column.arrow}{unit}")
     lines = []
     for row_group in table.row_groups:
         for number, row in enumerate(row_group.rows):
@@ -229,15 +230,27 @@ def _latex_template() -> jinja2.Template:
 
 def render_latex(table: Table) -> str:
     r"""A table as a ``table`` environment to ``\input``; its first line names the packages that it needs."""
-    first = 2 + (len(table.row_groups) > 1)
-    spans = []
-    for group in table.column_groups:
-        spans.append((first, first + len(group.columns) - 1))
-        first = spans[-1][1] + 1
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", table.name)
+    grouped = len(table.row_groups) > 1
+    first = 2 + grouped
+    above = [
+        (title, sum(len(group.columns) for group in groups))
+        for title, groups in groupby(table.column_groups, key=lambda group: group.above)
+    ]
     return _latex_template().render(
-        table=table, label=name, recipe_mark=RECIPE_MARK, grouped=len(table.row_groups) > 1, spans=spans
+        table=table,
+        label=re.sub(r"[^A-Za-z0-9-]+", "-", table.name),
+        recipe_mark=RECIPE_MARK,
+        grouped=grouped,
+        has_above=any(title for title, _ in above),
+        above=list(zip(above, _spans([width for _, width in above], first), strict=True)),
+        spans=_spans([len(group.columns) for group in table.column_groups], first),
     )
+
+
+def _spans(widths: Sequence[int], first: int) -> list[tuple[int, int]]:
+    """First and last column of neighbouring heads of the given widths."""
+    ends = list(accumulate(widths, initial=first))
+    return [(start, end - 1) for start, end in pairwise(ends)]
 
 
 def _latex_label(row: Row) -> str:

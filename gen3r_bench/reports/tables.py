@@ -73,10 +73,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ColumnGroup:
-    """Neighbouring columns under one head: one set of scenes."""
+    """Neighbouring columns under one head: one set of scenes.
+
+    ``above`` is a head over neighbouring groups, where settings are groups of columns (the paper's Table 5).
+    """
 
     title: str
     columns: tuple[Column, ...]
+    above: str = ""
+
+    @property
+    def full_title(self) -> str:
+        return f"{self.above} · {self.title}" if self.above else self.title
 
 
 @dataclass(frozen=True, slots=True)

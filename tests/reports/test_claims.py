@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 from reports.synthetic import FREEZE, flat, row
@@ -12,7 +13,7 @@ from gen3r_bench.protocols.cameras import CAMERA_1VIEW
 from gen3r_bench.protocols.geometry import GEOM_1VIEW, GEOM_2VIEW
 from gen3r_bench.reports.claims import claim_table
 from gen3r_bench.reports.claims_render import CLAIM_COLUMNS, claims_csv, claims_latex, claims_markdown
-from gen3r_bench.runs.record import Record
+from gen3r_bench.reports.table_json import tables_json
 
 CARDS = {card.name: card for card in (GEOM_1VIEW, GEOM_2VIEW, CAMERA_1VIEW)}
 GEN3R = row("gen3r@official")
@@ -152,4 +153,12 @@ def test_seeds_are_mentioned(make_run, metrics) -> None:
     table = claim_table(2, [run], metrics, CARDS)
     assert "a: each scene is the mean over 3 seeds." in table.notes
     assert {c.verdict for c in table.claims} == {"inside"}
-    assert all(isinstance(record, Record) for record in run.records)
+
+
+def test_json_has_the_fields_of_the_csv(make_run, metrics) -> None:
+    table = claim_table(2, [make_run(around(0.0), **THE_PAPERS)], metrics, CARDS)
+    (content,) = json.loads(tables_json([table]))
+    lines = csv.DictReader(io.StringIO(claims_csv([table])))
+    for one, line in zip(content["claims"], lines, strict=True):
+        assert {name: str(value) for name, value in one.items()} == {k: v for k, v in line.items() if k != "table"}
+    assert content["recipe"] == table.recipe

@@ -182,7 +182,7 @@ def test_two_runs_share_a_column_where_their_data_agree(make_run, metrics) -> No
 def test_settings_across_give_measured_columns_by_setting(make_run, metrics) -> None:
     run = make_run(lambda *_: {"auc30@hist1deg": 0.5}, cards=(CAMERA_2VIEW, CAMERA_1VIEW), rows=(GEN3R,))
     table = comparison_table(5, [run], metrics)
-    assert [group.title for group in table.column_groups][4:] == [
+    assert [group.full_title for group in table.column_groups][4:] == [
         "1-view · mini (measured) · 13×112×112",
         "2-view · mini (measured) · 13×112×112",
     ]

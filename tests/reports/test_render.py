@@ -17,6 +17,8 @@ from reports.synthetic import ENOUGH, FREEZE, GEN3R, ORACLE, WVD, flat, row
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
 from gen3r_bench.reports import paper, render
 from gen3r_bench.reports import tables as tables_module
+from gen3r_bench.reports.claims import claim_table
+from gen3r_bench.reports.claims_render import claims_latex
 from gen3r_bench.reports.compose import comparison_table, run_table
 from gen3r_bench.reports.paper import TABLE_NUMBERS, paper_table
 from gen3r_bench.reports.render import (
@@ -224,7 +226,8 @@ def test_latex_structure(number) -> None:
     assert len(lines) == len(table.rows)
     assert all(len(re.findall(r"(?<!\\)&", line)) == width for line in lines)
     spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", text)]
-    assert spans == [len(group.columns) for group in table.column_groups]
+    above = [2, 2] if number == 5 else []
+    assert spans == [*above, *(len(group.columns) for group in table.column_groups)]
     ends = [tuple(map(int, pair)) for pair in re.findall(r"\\cmidrule\(lr\)\{(\d+)-(\d+)\}", text)]
     assert [last - first + 1 for first, last in ends] == spans
     assert ends[-1][1] == width + 1
@@ -243,12 +246,14 @@ def test_latex_compiles(make_run, metrics, tmp_path: Path) -> None:
     tables += [
         comparison_table(2, [run], metrics),
         run_table(run, "geom-1view", metrics),
+        run_table(run, "geom-1view", metrics, spread="half-width"),
         small_table("[x]* " + NASTY, NASTY),
     ]
+    claims = claim_table(2, [run], metrics, {})
     document = tmp_path / "all.tex"
     document.write_text(
         "\\documentclass{article}\n\\usepackage{booktabs,colortbl,graphicx,multirow,xcolor}\n\\begin{document}\n"
-        + "\n\\clearpage\n".join(map(render_latex, tables))
+        + "\n\\clearpage\n".join([*map(render_latex, tables), claims_latex(claims)])
         + "\n\\end{document}\n",
         encoding="utf-8",
     )
