@@ -12,6 +12,7 @@ from tiny_gen3r import write_folder
 from typer.testing import CliRunner
 
 from gen3r_bench import weights as catalogue
+from gen3r_bench.baselines.aether import COGVIDEOX_FOLDERS, FOLDERS, download_command
 from gen3r_bench.baselines.lvsm import FILES as LVSM_FILES
 from gen3r_bench.cli.weights import plan, weights
 from gen3r_bench.errors import InputError, UnknownNameError
@@ -43,10 +44,11 @@ def listed(*arguments: str, code: int = 0) -> dict[str, Any]:
 def test_nothing_is_here_and_how_to_change_that(root: Path) -> None:
     content = listed()
     assert {row["state"] for row in content["weights"]} == {"missing"}
-    assert content["download"][:2] == [
+    assert content["download"] == [
         f"hf download JaceyH919/Gen3R --local-dir {root / 'gen3r'}",
         f"hf download facebook/VGGT-1B model.safetensors --local-dir {root / 'vggt'}",
         *(f"hf download coast01/LVSM {file} --local-dir {root / 'lvsm'}" for file in LVSM_FILES.values()),
+        *download_command(root / "aether", FOLDERS).split(" && "),
     ]
     text = invoke("weights")
     for row in content["weights"]:
@@ -69,7 +71,6 @@ def test_one_method(root: Path) -> None:
 
 def test_what_is_here_is_not_downloaded_again(root: Path) -> None:
     write_folder(root / "gen3r")
-    tiny_aether.write_folder(root / "aether")
     (root / "gen3r" / "wan_vae" / "config.json").unlink()
     content = listed()
     states = {row["place"].removeprefix(f"{root}/"): row["state"] for row in content["weights"]}
@@ -141,8 +142,6 @@ def test_the_catalogue_names_what_the_loader_reads() -> None:
 
 
 def test_the_catalogue_names_what_aether_reads() -> None:
-    from gen3r_bench.baselines.aether import COGVIDEOX_FOLDERS, FOLDERS
-
     parts = {entry.place: entry for entry in catalogue.entries("aether")}
     assert set(parts) == {f"aether/{name}/" for name in FOLDERS}
     cogvideox = {place for place, entry in parts.items() if "CogVideoX" in entry.hub_id}
