@@ -291,6 +291,18 @@ def test_a_batch_metric_gets_every_video_in_one_go(run: Run) -> None:
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
 
 
+def test_what_one_go_scored_is_written_before_the_next_one(run: Run) -> None:
+    written = []
+
+    def score(videos):
+        written.append((len(videos), sum("length@vbench-9" in record.scores for record in read_run(run.path).records)))
+        return [1.0] * len(videos)
+
+    batches, _ = batch(score, at_once=4)
+    appended(run, "vbench", batches=batches)
+    assert written == [(4, 0), (2, 4)]
+
+
 def test_a_batch_metric_fails_video_by_video_or_as_a_whole(run: Run) -> None:
     some, _ = batch(lambda videos: [Failure("cut off", "Traceback"), float("nan"), *[1.0] * (len(videos) - 2)])
     reasons = appended(run, "vbench", batches=some).reasons["length@vbench-9"]

@@ -199,3 +199,25 @@ class TestProbe:
     def test_what_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"--vbench-python .*nowhere"):
             probe(str(tmp_path / "nowhere"))
+
+
+class TestOptions:
+    def test_nothing_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("GEN3R_BENCH_VBENCH_PYTHON", raising=False)
+        monkeypatch.delenv("GEN3R_BENCH_VBENCH_TIMEOUT", raising=False)
+        options = VbenchOptions.from_environment("cuda:1")
+        assert options == VbenchOptions(device="cuda:1")
+        assert options.interpreter == sys.executable
+
+    def test_both_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GEN3R_BENCH_VBENCH_PYTHON", "/opt/vbench/bin/python")
+        monkeypatch.setenv("GEN3R_BENCH_VBENCH_TIMEOUT", "90.5")
+        options = VbenchOptions.from_environment()
+        assert options.interpreter == "/opt/vbench/bin/python"
+        assert options.timeout_s == 90.5
+
+    @pytest.mark.parametrize("value", ["soon", "0", "-3", "nan", "inf"])
+    def test_a_timeout_that_is_none(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        monkeypatch.setenv("GEN3R_BENCH_VBENCH_TIMEOUT", value)
+        with pytest.raises(InputError, match=f"GEN3R_BENCH_VBENCH_TIMEOUT={value}; expected seconds"):
+            VbenchOptions.from_environment()
