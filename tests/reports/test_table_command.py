@@ -78,6 +78,7 @@ def test_intervals_and_claims_on_request(make_run) -> None:
     assert r"Behind $\pm$" in call(run, "--ci", "half-width", "--format", "latex").stdout
     assert call(run, "--ci", "low-high", "--format", "csv").stdout.splitlines()[1].endswith(",0.95")
     claims = call("--table", 2, run, "--claimed").stdout
+    assert "Rows of the paper that no run here measured: Aether, VGGT." in claims
     assert "not comparable: dataset, frames, image size, checkpoint" in claims
     assert call("--table", 2, run, "--claimed", "--format", "csv").stdout.startswith("table,setting,paper_row,")
 
@@ -115,6 +116,10 @@ def test_a_check_refuses_what_it_cannot_use(tmp_path: Path, make_run) -> None:
         call("--check", file, run)
     with pytest.raises(InputError, match="--check with options of a table"):
         call("--check", file, run, "--table", 2)
+    with pytest.raises(InputError, match="no run; expected runs to hold against"):
+        call("--table", 2, "--claimed")
+    with pytest.raises(InputError, match="no numbers for table 7"):
+        call("--table", 7, "--claimed", run)
     with pytest.raises(InputError, match="claimed values without a table"):
         call(run, "--claimed")
 

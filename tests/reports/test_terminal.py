@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
 from gen3r_bench.protocols.geometry import GEOM_1VIEW
+from gen3r_bench.reports.compose import run_table
 from gen3r_bench.reports.tables import Cell, Column, ColumnGroup, Row, RowGroup, Table
 from gen3r_bench.reports.terminal import print_run, print_table
 
@@ -94,3 +96,10 @@ def test_any_label_and_title_print(text, width) -> None:
         "t", text, "kind", (ColumnGroup(text, columns),), (RowGroup(text, (Row(text, "m", "method", cells),)),), (text,)
     )
     print_table(Console(file=io.StringIO(), width=width), table)
+
+
+def test_intervals_stand_behind_their_means(make_run, metrics) -> None:
+    run = make_run(lambda p, r, scene, s: flat(float(scene[1:])), rows=(GEN3R,), scenes=ENOUGH)
+    file = io.StringIO()
+    print_table(Console(file=file, width=100), run_table(run, "geom-1view", metrics, spread="low-high"))
+    assert re.search(r"3\.5000 \[\d\.\d{4}, \d\.\d{4}\]", file.getvalue())
