@@ -1,4 +1,4 @@
-"""Draws the pages' pictures, all from `mini`: run `python docs/make_pictures.py` after its scenes or the drawing change."""
+"""Draws the pages' pictures, all from `mini`: run `python docs/make_pictures.py` after scenes or drawings change."""
 
 from __future__ import annotations
 
