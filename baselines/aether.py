@@ -163,10 +163,11 @@ class Aether(Method):
         )
         if length > frames:
             notes.append(f"{frames} frames shown as {length}, some of them more than once")
+        windows = ""
         if len(starts) > 1:
             fit = "the released fit" if joining == "released" else "a similarity"
-            notes.append(f"windows of {length} frames from {', '.join(map(str, starts))}, joined by {fit}")
-        self._note_smoothing(notes)
+            windows = f"windows of {length} frames from {', '.join(map(str, starts))}, joined by {fit}; "
+        notes.append(f"{windows}{self._smoothing}")
         return window, list(range(frames)), len(starts) > 1
 
     def _generated(
@@ -185,30 +186,31 @@ class Aether(Method):
         length = clip_length(frames)
         shown = shown_frames(frames, length)
         if length < frames:
-            notes.append(f"{length} of {frames} frames generated and scored: {', '.join(map(str, shown))}")
+            notes.append(f"{length} of {frames} frames generated and scored, evenly spaced from first to last")
         if length > frames:
             notes.append(f"{length} frames generated, and {frames} of them taken")
         dmax = 1.0
         if cameras is not None:
             cameras = Cameras(cameras.world_from_cam[shown], cameras.intrinsics[shown], cameras.image_size)
             dmax = self._dmax(conditioning)
-            notes.append(f"dmax {dmax:.4g}: camera centres multiplied by it")
         given = ClipInputs(rgb=rgb, num_frames=length, cameras=cameras, seed=seed, dmax=dmax)
         clip = self.pipeline(given, self.sampling)
-        if "joint" in self.choices:
-            notes.append("depth and cameras as generated")
-        else:
+        source = "depth and cameras as generated"
+        if "joint" not in self.choices:
             again = self.pipeline(ClipInputs(rgb=clip.rgb, num_frames=length, cameras=None, seed=seed))
             clip = Clip(rgb=clip.rgb, disparity=again.disparity, raymap=again.raymap)
-            notes.append("depth and cameras from a reconstruction of the generated frames")
-        self._note_smoothing(notes)
+            source = "depth and cameras from a reconstruction of the generated frames"
+        # one note of what does not change from clip to clip, so that tables need one line for it
+        unit = "" if cameras is None else "; dmax 1" if self.known_depth is None else "; dmax by VGGT"
+        notes.append(f"{source}; {self._smoothing}{unit}")
         window = window_of(clip, smooth="unsmoothed" not in self.choices)
         if length > frames:
             return selected(window, shown_frames(length, frames)), list(range(frames))
         return window, shown
 
-    def _note_smoothing(self, notes: list[str]) -> None:
-        notes.append("cameras not smoothed" if "unsmoothed" in self.choices else "cameras smoothed as released")
+    @property
+    def _smoothing(self) -> str:
+        return "cameras not smoothed" if "unsmoothed" in self.choices else "cameras smoothed as released"
 
     def _dmax(self, conditioning: Conditioning) -> float:
         """1, or the largest disparity that the method of ``known_depth`` sees, in the unit of the given cameras."""

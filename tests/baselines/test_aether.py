@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_scene
 from tiny_aether import camera_path, write_folder
+from tiny_vggt import formula_vggt
 
 from gen3r_bench.baselines.aether import (
     CHOICES,
@@ -20,6 +21,7 @@ from gen3r_bench.baselines.aether import (
     placed,
     split_choices,
 )
+from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.models.aether.pipeline import Sampling
@@ -27,8 +29,7 @@ from gen3r_bench.scene import Cameras, Conditioning, Prediction, Scene, conditio
 
 SIDE = 32
 PROTOCOLS = ("geom-1view", "appearance-1view", "camera-1view", "geom-recon", "free-1view")
-JOINT = ("depth and cameras as generated", "cameras smoothed as released")
-AGAIN = ("depth and cameras from a reconstruction of the generated frames", "cameras smoothed as released")
+AGAIN = "depth and cameras from a reconstruction of the generated frames; cameras smoothed as released"
 
 
 @pytest.fixture(scope="module")
@@ -121,17 +122,13 @@ def test_a_longer_clip_is_thinned_and_scored_where_it_was_made(method: Aether, s
     assert prediction.frame_indices[0] == 0
     assert prediction.frame_indices[-1] == 20
     assert prediction.image_size == (SIDE, SIDE)
-    places = ", ".join(map(str, prediction.frame_indices))
-    assert prediction.adaptations == (
-        f"17 of 21 frames generated and scored: {places}",
-        "dmax 1: camera centres multiplied by it",
-        *AGAIN,
-    )
+    thinned = "17 of 21 frames generated and scored, evenly spaced from first to last"
+    assert prediction.adaptations == (thinned, f"{AGAIN}; dmax 1")
     assert prediction.depth is not None
     assert prediction.depth.min() >= 1
     without = method.predict(conditioned(scene, setting, cameras=False))
     assert not np.array_equal(prediction.rgb, without.rgb)
-    assert not any(note.startswith("dmax") for note in without.adaptations)
+    assert without.adaptations == (thinned, AGAIN)
 
 
 def test_cameras_of_the_frames_that_are_made(method: Aether, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +156,7 @@ def test_every_frame_is_reconstructed_in_windows(method: Aether) -> None:
     prediction = method.predict(conditioned(scene, "allview", cameras=False))
     assert prediction.frame_indices == tuple(range(20))
     assert prediction.adaptations == (
-        "windows of 17 frames from 0, 3, joined by a similarity",
-        "cameras smoothed as released",
+        "windows of 17 frames from 0, 3, joined by a similarity; cameras smoothed as released",
     )
 
 
@@ -170,15 +166,15 @@ def test_choices_change_numbers_and_are_recorded(folder: Path, method: Aether) -
     joint = loaded(f"{folder}+joint").predict(conditioned(scene))
     assert np.array_equal(joint.rgb, base["1view"].rgb)
     assert not np.array_equal(joint.depth, base["1view"].depth)
-    assert joint.adaptations[-2:] == JOINT
+    assert joint.adaptations[-1] == "depth and cameras as generated; cameras smoothed as released; dmax 1"
     raw = loaded(f"{folder}+joint+unsmoothed").predict(conditioned(scene))
     assert np.array_equal(raw.depth, joint.depth)
     assert not np.array_equal(raw.world_from_cam, joint.world_from_cam)
-    assert raw.adaptations[-1] == "cameras not smoothed"
+    assert raw.adaptations[-1] == "depth and cameras as generated; cameras not smoothed; dmax 1"
     released = loaded(f"{folder}+released-fit").predict(conditioned(scene, "allview"))
     assert np.array_equal(released.depth, base["allview"].depth)
     assert not np.array_equal(released.world_from_cam, base["allview"].world_from_cam)
-    assert released.adaptations[0] == "windows of 17 frames from 0, 3, joined by the released fit"
+    assert released.adaptations[0].startswith("windows of 17 frames from 0, 3, joined by the released fit;")
     boxed = loaded(f"{folder}+letterbox").predict(conditioned(scene))
     assert not np.array_equal(boxed.rgb, base["1view"].rgb)
     assert boxed.adaptations[0] == (
@@ -260,12 +256,21 @@ def test_dmax_between_two_views(method: Aether, unit: float) -> None:
     conditioning = conditioned(scene, "2view")
     baseline = np.linalg.norm(scene.cameras.world_from_cam[-1, :3, 3])
     assert between._dmax(conditioning) == pytest.approx(0.5 / (baseline * 3.0))
-    assert between.predict(conditioning).adaptations[0].startswith("dmax 0.32")
+    assert between.predict(conditioning).adaptations == (f"{AGAIN}; dmax by VGGT",)
     known.baseline = 0.0
     assert between._dmax(conditioning) == 1.0
     assert between.contract.refusal(conditioned(scene, "1view")) is not None
     assert between.contract.refusal(conditioned(scene, "2view", cameras=False)) is not None
     assert between.contract.refusal(conditioning) is None
+
+
+def test_vggt_answers_what_dmax_asks(method: Aether) -> None:
+    vggt = VggtMethod(formula_vggt(), input_size=56, device="cpu")
+    between = AetherBetweenViews(method.pipeline, choices=("dmax-vggt",), known_depth=vggt)
+    scene = tiny_scene(frames=17, size=(SIDE, SIDE))
+    dmax = between._dmax(conditioned(scene, "2view"))
+    assert 0 < dmax < np.inf
+    assert dmax != 1
 
 
 def test_protocols_end_to_end(folder: Path, tmp_path: Path) -> None:
