@@ -87,6 +87,8 @@ def provenance_notes(shown: Sequence[tuple[Run, Sequence[PlanEntry]]], footnotes
     }
     lines += [f"PSNR of a frame is capped at {cap:g} dB, since identical frames give infinity." for cap in sorted(caps)]
     for run, entries in shown:
+        if run.repeated:
+            lines.append(f"{run_name(run)}: {run.repeated} lines of its records repeat other lines; each counts once.")
         if len(run.header.seeds) > 1:
             lines.append(f"{run_name(run)}: mean over seeds {', '.join(map(str, run.header.seeds))} within each scene.")
         for protocol in dict.fromkeys(entry.protocol for entry in entries):

@@ -32,12 +32,14 @@ class Run:
         header: its ``run.json``.
         records: one for each (protocol, dataset, scene, row, seed): the newest, where a failure was tried again.
         torn_tail: whether the last line was cut off, as a kill leaves it; that scene runs again on resume.
+        repeated: lines that say word for word what another line says, as a copied line does; each counts once.
     """
 
     path: Path
     header: RunHeader
     records: tuple[Record, ...]
     torn_tail: bool = False
+    repeated: int = 0
 
 
 @contextmanager
@@ -142,7 +144,8 @@ def read_run(path: Path) -> Run:
     header = read_header(path)
     records, whole = _parse_records(path / RECORDS_NAME)
     size = (path / RECORDS_NAME).stat().st_size if (path / RECORDS_NAME).exists() else 0
-    return Run(path, header, _newest(records), torn_tail=size > whole)
+    repeated = len(records) - len({record.checksum for record in records})
+    return Run(path, header, _newest(records), torn_tail=size > whole, repeated=repeated)
 
 
 class RecordWriter:

@@ -141,7 +141,10 @@ def test_a_duplicated_line_counts_once_and_a_missing_scene_is_said(make_run) -> 
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     before = call(run).stdout
     file.write_text("".join([*lines, lines[0], lines[0]]), encoding="utf-8")
-    assert call(run).stdout == before
+    note = "- a: 2 lines of its records repeat other lines; each counts once.\n"
+    after = call(run).stdout
+    assert note in after
+    assert after.replace(note, "") == before
     file.write_text("".join(lines[1:]), encoding="utf-8")
     assert "n = 2 of 3 scenes: 1 × not run yet" in call(run).stdout
 

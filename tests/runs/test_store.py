@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reports.synthetic import flat, write_run
 
 from gen3r_bench.errors import StoreError
 from gen3r_bench.runs.record import CardEntry, Record, RunHeader
@@ -177,3 +178,13 @@ def test_what_metrics_were_made_with_is_in_the_header_before_and_once(tmp_path: 
         writer.note_provenance(facts[0])
         assert (tmp_path / "run" / "run.json").stat().st_mtime_ns == before
     assert len(set(ids)) == 3
+
+
+def test_a_line_that_stands_twice_is_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path, lambda *_: flat(1.0))
+    assert run.repeated == 0
+    lines = (tmp_path / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "records.jsonl").write_bytes(b"".join([*lines, lines[1]]))
+    again = read_run(tmp_path)
+    assert again.repeated == 1
+    assert again.records == run.records
