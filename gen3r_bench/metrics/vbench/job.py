@@ -47,7 +47,10 @@ class VbenchOptions:
 
     @property
     def interpreter(self) -> str:
-        return sys.executable if self.python is None else str(self.python)
+        """What to start: a path in full, since a worker has a folder of its own, or a name to be found on the path."""
+        if self.python is None:
+            return sys.executable
+        return str(self.python) if self.python.parent == Path() else str(self.python.absolute())
 
     @classmethod
     def from_environment(cls, device: str = "cpu") -> VbenchOptions:

@@ -216,6 +216,14 @@ class TestOptions:
         assert options.interpreter == "/opt/vbench/bin/python"
         assert options.timeout_s == 90.5
 
+    def test_a_path_holds_in_the_workers_folder_too(
+        self, fake_python: Make, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        python = fake_python("answer({name: 0.5 for name in names})")
+        monkeypatch.chdir(python.path.parent.parent)
+        assert run(python.path.relative_to(Path.cwd()), tmp_path) == [0.5] * 3
+        assert VbenchOptions(python=Path("python3.10")).interpreter == "python3.10"
+
     @pytest.mark.parametrize("value", ["soon", "0", "-3", "nan", "inf"])
     def test_a_timeout_that_is_none(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         monkeypatch.setenv("GEN3R_BENCH_VBENCH_TIMEOUT", value)
