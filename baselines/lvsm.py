@@ -50,7 +50,7 @@ class LvsmMethod(Method):
         settings=("1view", "2view"),
         cameras="required",
         returns=("rgb",),
-        checkpoints=tuple(FILES),
+        checkpoints=(*FILES, REFERENCE),
         native_size=(256, 256),
         licence="CC BY-NC-SA 4.0 (the authors' weights); MIT (reference)",
         training_sets=("realestate10k",),

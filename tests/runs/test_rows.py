@@ -93,9 +93,15 @@ def test_floor_rows_follow_the_setting() -> None:
     assert kinds["oracle"] == kinds["resample"] == kinds["wobble"] == "diagnostic"
 
 
-def test_default_methods_have_a_reference_checkpoint() -> None:
+def test_default_methods_ship_a_checkpoint_that_scores_under_the_protocol() -> None:
     cards = registry.protocols()
-    assert all(spec.endswith("@reference") for spec in default_method_specs([cards.load("appearance-1view")]))
+    for name, wanted in (("appearance-1view", True), ("appearance-2view", True), ("geom-1view", False)):
+        assert ("lvsm@reference" in default_method_specs([cards.load(name)])) == wanted
+    # it needs cameras, which this protocol gives to nobody
+    assert "lvsm@reference" not in default_method_specs([cards.load("free-1view")])
+    both = default_method_specs([cards.load("geom-1view"), cards.load("appearance-1view")])
+    assert "lvsm@reference" in both
+    assert all(spec.endswith("@reference") for spec in both)
 
 
 @pytest.mark.parametrize(
