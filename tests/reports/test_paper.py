@@ -67,7 +67,7 @@ def test_rows_and_columns_follow_the_paper(number: int) -> None:
     table, shown = paper_table(number), comparison_table(number, [], {})
     if table.settings_across:
         assert len(shown.row_groups) == 1
-        assert [group.title for group in shown.column_groups] == [
+        assert [group.full_title for group in shown.column_groups] == [
             "1-view · RealEstate10K",
             "1-view · WildRGB-D",
             "2-view · RealEstate10K",
