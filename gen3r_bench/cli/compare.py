@@ -30,8 +30,6 @@ def compare(
     Prints each metric's means, their difference with its confidence interval, wins and losses, p-values and the
     smallest difference that could have been seen, the scenes that differ most, and every field that differs.
     """
-    from rich.console import Console
-
     from gen3r_bench.registry import metrics
     from gen3r_bench.reports.comparison import as_json, choose_sides, compare_sides
     from gen3r_bench.reports.comparison_text import print_comparisons
@@ -42,6 +40,6 @@ def compare(
     if json_:
         typer.echo(json.dumps(as_json(comparisons), indent=1, ensure_ascii=False))
     else:
-        print_comparisons(Console(), comparisons)
+        print_comparisons(options.table_console(), comparisons)
     if not quiet and any(run.header.partial for run in found):
         typer.echo("A partial run (--limit) is compared: its numbers are not the protocol's.", err=True)

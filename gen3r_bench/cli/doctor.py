@@ -107,11 +107,10 @@ def _profile(dataset: str, frames: int | None, size: int | None) -> ClipProfile:
 
 def _show(diagnoses: list[Diagnosis]) -> None:
     """A table of each scene's findings, never wider than 100 columns; messages below the numbers."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = options.table_console()
     styles = {"ok": "green", "warning": "yellow", "error": "bold red"}
     for number, diagnosis in enumerate(diagnoses):
         table = Table(box=None, header_style="bold", pad_edge=False)
@@ -122,11 +121,10 @@ def _show(diagnoses: list[Diagnosis]) -> None:
             table.add_row(Text(finding.check), level, Text(finding.measured), Text(finding.expected))
         title = f"{diagnosis.dataset} {diagnosis.scene_id}: {diagnosis.level}"
         convention = f"convention: {diagnosis.convention or 'cannot tell'}"
-        width = min(console.width, 100)
-        console.print(("\n" if number else "") + title, style="bold", markup=False, highlight=False, width=width)
-        console.print(table, width=width)
+        console.print(("\n" if number else "") + title, style="bold", markup=False, highlight=False)
+        console.print(table)
         for finding in diagnosis.findings:
             if finding.message:
                 mark = Text(f"{finding.level}: ", style=styles[finding.level])
-                console.print(Text.assemble(mark, f"{finding.check}: {finding.message}"), width=width)
-        console.print(convention, markup=False, highlight=False, width=width)
+                console.print(Text.assemble(mark, f"{finding.check}: {finding.message}"))
+        console.print(convention, markup=False, highlight=False)

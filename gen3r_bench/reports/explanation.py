@@ -122,6 +122,7 @@ class Explanation:
         run: name of its folder.
         panels: one for each protocol, dataset and metric that has a dialect and any number.
         unmoved: metric keys of the run's protocols that have only one way here.
+        absent: metric keys that no row has a number for, and the commonest reason.
         compared, differences: see `RescoredRun`.
         failed: reasons, and how many kept predictions could not be scored again for each.
         partial: whether the run saw fewer scenes than its cards ask for.
@@ -130,6 +131,7 @@ class Explanation:
     run: str
     panels: tuple[Panel, ...]
     unmoved: tuple[str, ...]
+    absent: Mapping[str, str]
     compared: int
     differences: tuple[Difference, ...]
     failed: Mapping[str, int]
@@ -148,7 +150,9 @@ def explanation(rescored: RescoredRun, metrics: Mapping[str, Metric]) -> Explana
     order = {kind: number for number, kind in enumerate(("method", "baseline", "diagnostic"))}
     chosen = {place[3] for place in rescored.planned}
     rows = sorted((row for row in header.rows if row.label in chosen), key=lambda row: order[row.kind])
-    panels, unmoved = [], []
+    panels: list[Panel] = []
+    unmoved: list[str] = []
+    absent: dict[str, Counter[str]] = {}
     for entry in header.plan:
         places = {place for place in rescored.planned if place[:2] == (entry.protocol, entry.dataset)}
         dialects, card = rescored.dialects[entry.protocol], rescored.cards[entry.protocol]
@@ -158,12 +162,16 @@ def explanation(rescored: RescoredRun, metrics: Mapping[str, Metric]) -> Explana
         for key, others in dialects.items():
             column = _Column(rescored, entry, card, metrics[key], metrics, tuple(rows), places)
             panel = column.panel(others)
-            if any(shown.value is not None for shown in panel.lines[0].rows.values()):
+            if any(shown.value is not None for line in panel.lines for shown in line.rows.values()):
                 panels.append(panel)
+                continue
+            for shown in panel.lines[0].rows.values():
+                absent.setdefault(key, Counter()).update(shown.reasons)
     return Explanation(
         run=rescored.run.path.resolve().name,
         panels=tuple(panels),
         unmoved=tuple(dict.fromkeys(unmoved)),
+        absent={key: reasons.most_common(1)[0][0] for key, reasons in absent.items() if reasons},
         compared=rescored.compared,
         differences=tuple(rescored.differences),
         failed=dict(Counter(rescored.failed.values()).most_common()),
@@ -287,6 +295,7 @@ def as_json(found: Explanation) -> dict[str, Any]:
             {"key": d.key, "summary": d.summary, "used_by": d.used_by, "source": d.source} for d in found.dialects
         ],
         "metrics_with_one_dialect": list(found.unmoved),
+        "metrics_without_a_number": dict(found.absent),
         "scores_compared_with_the_record": found.compared,
         "differences_from_the_record": [
             {

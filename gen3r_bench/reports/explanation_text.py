@@ -120,6 +120,7 @@ def notes(found: Explanation) -> list[str]:
     elif found.compared:
         lines.append(f"All {found.compared} recorded scores came out again in the card's own way.")
     lines += [f"{count} predictions not scored again: {reason}" for reason, count in found.failed.items()]
+    lines += [f"No number, not shown: {key}: {reason}" for key, reason in found.absent.items()]
     if found.unmoved:
         lines.append(f"One dialect only, not shown: {', '.join(found.unmoved)}")
     if found.partial:
@@ -129,12 +130,13 @@ def notes(found: Explanation) -> list[str]:
 
 def print_explanation(console: Console, found: Explanation) -> None:
     """Print every panel, the dialects that it names, and what did not come out again."""
+    width = min(console.width, WIDTH)
     for panel in found.panels:
-        console.print(Text(printable(title(panel)), style="bold"), width=WIDTH)
-        for piece in _pieces(console, panel):
-            console.print(_grid(panel, piece), width=WIDTH)
+        console.print(Text(printable(title(panel)), style="bold"), width=width)
+        for piece in _pieces(console, panel, width):
+            console.print(_grid(panel, piece), width=width)
         for text in findings(panel):
-            console.print(Text(printable(text)), width=WIDTH)
+            console.print(Text(printable(text)), width=width)
         console.print()
     legend = RichTable(box=None, pad_edge=False, header_style="bold")
     legend.add_column("dialect", no_wrap=True)
@@ -142,20 +144,20 @@ def print_explanation(console: Console, found: Explanation) -> None:
     legend.add_column("who has it so", overflow="fold")
     for dialect in found.dialects:
         legend.add_row(dialect.key, Text(dialect.summary), Text(dialect.used_by))
-    console.print(legend, width=WIDTH)
+    console.print(legend, width=width)
     console.print()
     for text in notes(found):
         style = "bold red" if text.startswith("NOT REPRODUCED") else "yellow" if "not scored again" in text else ""
-        console.print(Text(printable(text), style=style), width=WIDTH)
+        console.print(Text(printable(text), style=style), width=width)
 
 
-def _pieces(console: Console, panel: Panel) -> list[Sequence[RowEntry]]:
+def _pieces(console: Console, panel: Panel, width: int) -> list[Sequence[RowEntry]]:
     """Cut a panel's rows, which are columns here, into as few neighbouring pieces as fit the width."""
     unbounded = console.options.update(width=10_000)
     pieces: list[Sequence[RowEntry]] = []
     piece: list[RowEntry] = []
     for row in panel.rows:
-        if piece and console.measure(_grid(panel, [*piece, row]), options=unbounded).maximum > WIDTH:
+        if piece and console.measure(_grid(panel, [*piece, row]), options=unbounded).maximum > width:
             pieces.append(piece)
             piece = []
         piece.append(row)

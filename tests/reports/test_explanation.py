@@ -12,6 +12,7 @@ import pytest
 from reports.synthetic import FREEZE, flat, row
 from rich.console import Console
 
+from gen3r_bench.errors import InputError
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.protocols.dialects import DEFAULT, DIALECTS, Evidence, Rescored, dialects_of
 from gen3r_bench.protocols.geometry import GEOM_1VIEW
@@ -161,6 +162,22 @@ def test_differences_from_the_record_come_first_to_the_eye(explained: Callable[.
 )
 def test_movements_in_words(moved: float | None, text: str) -> None:
     assert movement(moved, 4) == text
+
+
+def test_a_metric_without_any_number_says_why(explained: Callable[..., Explanation]) -> None:
+    nothing = {DEFAULT: [None] * len(SCENES), "scale=none": [None] * len(SCENES)}
+    found = explained({"a@one": nothing, "b@two": nothing})
+    assert not found.panels
+    assert found.absent == {KEY: "no luck"}
+    assert "No number, not shown: chamfer@fps20k: no luck" in printed(found)
+    with pytest.raises(InputError, match="without any number"):
+        explanation_figure(found)
+
+
+def test_a_narrow_terminal_gets_narrow_tables(explained: Callable[..., Explanation]) -> None:
+    out = io.StringIO()
+    print_explanation(Console(file=out, width=70), many(explained))
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 70
 
 
 def many(explained: Callable[..., Explanation]) -> Explanation:

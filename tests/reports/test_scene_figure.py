@@ -191,7 +191,7 @@ def test_the_same_scene_gives_the_same_bytes() -> None:
 @pytest.mark.parametrize("depth", [True, False], ids=["depth", "no depth"])
 def test_any_prediction_can_be_drawn(prediction: Prediction, depth: bool) -> None:
     scene = tiny_scene(depth=depth)
-    picture = pixels(scene_figure(shown(scene, answered(prediction, aligned=depth))))
+    picture = pixels(scene_figure(shown(scene, answered(prediction, aligned=depth)), columns=2))
     assert picture.shape[0] > 400
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
 
