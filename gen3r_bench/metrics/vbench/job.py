@@ -206,8 +206,9 @@ def _watched(command: list[str], folder: Path, log_path: Path, timeout_s: float)
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
+    assert process.stdin is not None  # it stays open as long as this process lives, which is how the worker knows
     ended = False
     try:
         seen, heard_at = -1, time.monotonic()
@@ -224,6 +225,7 @@ def _watched(command: list[str], folder: Path, log_path: Path, timeout_s: float)
         with contextlib.suppress(ProcessLookupError, PermissionError):  # a group whose only member has ended
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        process.stdin.close()
     return process.returncode if ended else None
 
 

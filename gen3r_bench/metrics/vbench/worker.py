@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import sys
+import threading
 import types
 from typing import Any
 
@@ -70,6 +71,17 @@ def forbid_downloads() -> None:
     sys.addaudithook(refuse)
 
 
+def end_with_parent() -> None:
+    """End this process when the other end of its standard input closes: its parent is gone, however it went."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def make_importable() -> None:
     """Define what VBench's dependencies expect of other versions of their own dependencies; changes no computation."""
     import torch
@@ -119,6 +131,7 @@ def main(job_path: str) -> None:
     os.environ["TORCH_HOME"] = cache
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         os.environ[name] = "1"
+    end_with_parent()
     forbid_downloads()
     importlib.import_module("cv2")  # before decord, whose libpng breaks OpenCV's
     make_importable()

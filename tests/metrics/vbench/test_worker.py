@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_worker import ends
 
 from gen3r_bench.metrics.vbench import DIMENSIONS
 from gen3r_bench.metrics.vbench.files import Dimension
@@ -201,6 +202,26 @@ def test_torchvision_that_is_broken_otherwise_stays_so(stand: Stand) -> None:
     assert isinstance(answer, JobFailure)
     assert answer.reason.endswith("RuntimeError: no such CUDA")
     assert answer.phase == "started"
+
+
+def test_it_ends_when_its_parent_is_killed(stand: Stand, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    body = f"import time; open({str(note)!r}, 'w').write(str(os.getpid())); print('here', flush=True); time.sleep(600)"
+    program = (
+        "from pathlib import Path\n"
+        "from metrics.vbench.test_worker import Stand\n"
+        "stand = Stand.__new__(Stand)\n"
+        f"stand.folder, stand.work = Path({str(stand.folder)!r}), Path({str(stand.work)!r})\n"
+        f"stand.run('motion_smoothness', {body!r})\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(stand.folder)])
+    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path})
+    log = stand.work / "log.txt"
+    while parent.poll() is None and not (log.exists() and log.read_text().startswith("here")):
+        os.sched_yield()
+    parent.kill()
+    parent.wait()
+    assert ends(int(note.read_text()))
 
 
 def test_the_probe_finds_modules_without_importing_them(stand: Stand) -> None:
