@@ -38,7 +38,7 @@ def print_table(console: Console, table: Table) -> None:
     for group in table.column_groups:
         numbers = range(first, first + len(group.columns))
         first = numbers.stop
-        console.print(Text(printable(group.title)), width=width)
+        console.print(Text(printable(group.full_title)), width=width)
         for number, piece in enumerate(_pieces(console, table, numbers, width)):
             if number:
                 console.print()
