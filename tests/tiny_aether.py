@@ -9,12 +9,16 @@ from typing import Any, Final
 import numpy as np
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
-from tiny_gen3r import fill
+from tiny_gen3r import fill, wave
 from torch import nn
 
 from gen3r_bench.models.aether.config import AetherConfig
 from gen3r_bench.models.aether.folder import PARTS, SCHEDULER_FILE
+from gen3r_bench.models.aether.pipeline import ClipInputs
 from gen3r_bench.scene import Cameras
+
+GOLDENS: Final = Path(__file__).parent / "models" / "goldens" / "aether_clips.json"
+"""Numbers of the released pipeline at ``frozen_inputs``."""
 
 SCHEDULER: Final[dict[str, Any]] = {
     "_class_name": "CogVideoXDDIMScheduler",
@@ -69,3 +73,9 @@ def camera_path(frames: int, size: tuple[int, int], *, motion: float = 1.0, shak
     poses[:, :3, 3] *= motion
     focal = np.array([[80.0, 0, size[1] / 2], [0, 80.0, size[0] / 2], [0, 0, 1]])
     return Cameras(poses, np.repeat(focal[None], frames, axis=0), size).rebased()
+
+
+def frozen_inputs(given: int) -> ClipInputs:
+    """17 frames of 32 x 48 from one, two or all frames, with cameras."""
+    rgb = ((wave((given, 32, 48, 3), 7) + 1) / 2).numpy()
+    return ClipInputs(rgb=rgb, num_frames=17, cameras=camera_path(17, (32, 48)), seed=11, dmax=0.5)

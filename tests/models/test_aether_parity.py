@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from released_aether import Float32Torch, released_code
 from tiny import tiny_scene
-from tiny_aether import SCHEDULER, camera_path, tiny_modules
-from tiny_gen3r import relative_difference, wave, write_tokenizer
+from tiny_aether import GOLDENS, SCHEDULER, camera_path, frozen_inputs, tiny_modules
+from tiny_gen3r import relative_difference, summary, wave, write_tokenizer
 
 from gen3r_bench.models.aether.config import AetherConfig
 from gen3r_bench.models.aether.folder import scheduler
@@ -145,6 +146,49 @@ def check_points(clip: Any, post: Any, case: str) -> None:
     depth = depth_from_disparity(window.disparity)
     report(f"depth ({case})", depth, theirs["depth"])
     report(f"points ({case})", unproject_depth(depth, cameras), theirs["pointmap"])
+
+
+@pytest.mark.parametrize("given", [1, 2, FRAMES])
+def test_frozen_numbers_are_theirs(pipelines: tuple[AetherPipeline, Any], post: Any, given: int) -> None:
+    """What CI holds our pipeline to; ``AETHER_FREEZE=1`` writes it anew."""
+    request = frozen_inputs(given)
+    cameras = request.cameras
+    assert cameras is not None
+    frames = {"video": request.rgb} if given == FRAMES else {"image": request.rgb[0]}
+    if given == 2:
+        frames["goal"] = request.rgb[1]
+    clip = pipelines[1](
+        task=request.task,
+        **frames,
+        raymap=post.camera_pose_to_raymap(
+            cameras.world_from_cam.copy(),
+            cameras.intrinsics.copy(),
+            dmax=request.dmax,
+            H=request.image_size[0],
+            W=request.image_size[1],
+        ),
+        height=request.image_size[0],
+        width=request.image_size[1],
+        num_frames=FRAMES,
+        num_inference_steps=4 if given == FRAMES else 2,
+        generator=torch.Generator().manual_seed(request.seed),
+    )
+    points = post.postprocess_pointmap(
+        clip.disparity, clip.raymap.copy(), ray_o_scale_inv=0.1, smooth_camera=True, smooth_method="kalman"
+    )
+    named = {
+        "rgb": clip.rgb,
+        "disparity": clip.disparity,
+        "raymap": clip.raymap,
+        "poses": points["camera_pose"],
+    }
+    numbers = {name: summary(torch.from_numpy(np.array(array))) for name, array in named.items()}
+    goldens = json.loads(GOLDENS.read_text()) if GOLDENS.exists() else {}
+    if os.environ.get("AETHER_FREEZE"):
+        goldens[request.task] = numbers
+        GOLDENS.write_text(json.dumps(goldens, indent=1) + "\n")
+    for name, values in numbers.items():
+        assert values == pytest.approx(goldens[request.task][name], rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize("size", [(32, 48), (64, 64), (96, 64), (64, 128), (32, 96)])
