@@ -272,3 +272,28 @@ def test_random_weights_give_no_number() -> None:
     )
     assert not found.values
     assert "random weights" in found.missing["psnr@8bit", DEFAULT]
+
+
+def test_backbones_are_compared_where_they_can_be_computed() -> None:
+    def backbone(name: str, factor: float):
+        return dataclasses.replace(
+            METRICS[f"lpips@{name}"],
+            function=lambda pred, true: factor * np.abs(pred / 255 - true / 255).mean(axis=(1, 2, 3)),
+            takes_device=False,
+            unavailable=None,
+            provenance=None,
+        )
+
+    missing = dataclasses.replace(METRICS["lpips@squeeze"], function=None, unsupported_reason="no weights here")
+    metrics = {
+        **METRICS,
+        "lpips@vgg": backbone("vgg", 1),
+        "lpips@alex": backbone("alex", 0.5),
+        "lpips@squeeze": missing,
+    }
+    card, scene = tiny_card(metrics=("lpips@vgg",)), tiny_scene()
+    found = rescore(card, SceneTruth(scene), wobbled_prediction(scene, 0), metrics, dialects_of(card, metrics))
+    own = found.values["lpips@vgg", DEFAULT].value
+    assert own > 0
+    assert found.values["lpips@vgg", "lpips=alex"].value == pytest.approx(own / 2)
+    assert found.missing["lpips@vgg", "lpips=squeeze"] == "no weights here"
