@@ -1,6 +1,6 @@
 // Quality against seconds or memory, as a scatter that is drawn when it is asked for. The table holds the same numbers.
 const SVG = "http://www.w3.org/2000/svg";
-const PLOT = { width: 640, height: 340, left: 66, right: 20, top: 16, bottom: 46 };
+const PLOT = { height: 340, left: 66, right: 20, top: 22, bottom: 46 };
 
 function drawn(tag, attributes, text = "") {
   const made = document.createElementNS(SVG, tag);
@@ -34,11 +34,12 @@ function drawPlot(figure, board, columnNumber, cost) {
     caption.textContent = `No row has both ${column.title} and ${unit}.`;
     return;
   }
-  const x = scaleOf(points.map((point) => point.x), PLOT.left, PLOT.width - PLOT.right, true);
+  const width = Math.max(260, holder.clientWidth); // drawn as wide as it is shown, so that letters keep their size
+  const x = scaleOf(points.map((point) => point.x), PLOT.left, width - PLOT.right, true);
   const y = scaleOf(points.map((point) => point.y), PLOT.height - PLOT.bottom, PLOT.top, false);
-  const picture = drawn("svg", { viewBox: `0 0 ${PLOT.width} ${PLOT.height}`, role: "img" });
+  const picture = drawn("svg", { viewBox: `0 0 ${width} ${PLOT.height}`, role: "img" });
   picture.setAttribute("aria-label", `${column.title} against ${unit} of ${points.length} rows; the table has the numbers.`);
-  const [bottom, end] = [PLOT.height - PLOT.bottom, PLOT.width - PLOT.right];
+  const [bottom, end] = [PLOT.height - PLOT.bottom, width - PLOT.right];
   for (const tick of x.ticks) {
     picture.append(drawn("line", { class: "grid", x1: x.place(tick), x2: x.place(tick), y1: PLOT.top, y2: bottom }));
     picture.append(drawn("text", { class: "tick", x: x.place(tick), y: bottom + 18, "text-anchor": "middle" }, Number(tick.toPrecision(2))));
@@ -58,7 +59,7 @@ function drawPlot(figure, board, columnNumber, cost) {
     let labelY = py + 4;
     while (taken.some((other) => Math.abs(other.y - labelY) < 13 && Math.abs(other.x - px) < 110)) labelY -= 13;
     taken.push({ x: px, y: labelY });
-    const right = px < PLOT.width * 0.7;
+    const right = px < width * 0.7;
     const anchor = { x: right ? px + 10 : px - 10, y: labelY, "text-anchor": right ? "start" : "end" };
     picture.append(drawn("text", { class: ranked ? "name" : "name floor", ...anchor }, point.row.label));
   }
