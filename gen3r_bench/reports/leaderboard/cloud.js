@@ -81,7 +81,7 @@ class CloudView {
     const { yaw, pitch, distance } = this.view;
     const [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
     const focal = 1.7 * Math.min(width, height);
-    const half = Math.max(1, Math.round(Math.min(width, height) / 170));
+    const half = Math.max(1, Math.round(Math.min(width, height) / 130));
     for (let point = 0; point < cloud.count; point += 1) {
       const [x, y, z] = [cloud.positions[3 * point], cloud.positions[3 * point + 1], cloud.positions[3 * point + 2]];
       const turned = cy * x + sy * z;
