@@ -26,6 +26,8 @@ OPTIONAL_PACKAGES: Final = {
     "accelerate": "training",
     "av": "video",
     "diffusers": "models",
+    "lpips": "perceptual",
+    "torchvision": "perceptual",
     "transformers": "models",
 }
 """Packages that some commands need, and the extra that brings each."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gen3r_bench.metrics.farthest_point import farthest_point_indices
     from gen3r_bench.metrics.geometry import GeometryScore, GroundTruthCloud, prepare_ground_truth, score_points
     from gen3r_bench.metrics.image import pooled_psnr, psnr, squared_error, ssim
+    from gen3r_bench.metrics.perceptual import lpips
     from gen3r_bench.metrics.voxel import voxel_downsample
 
 _EXPORTS: Final[dict[str, str]] = {
@@ -31,6 +32,7 @@ _EXPORTS: Final[dict[str, str]] = {
     "chamfer": "chamfer_distance",
     "drawn_frames": "cameras",
     "farthest_point_indices": "farthest_point",
+    "lpips": "perceptual",
     "pooled_pose_errors": "cameras",
     "pooled_psnr": "image",
     "pose_auc": "cameras",
@@ -54,6 +56,7 @@ __all__ = [
     "chamfer",
     "drawn_frames",
     "farthest_point_indices",
+    "lpips",
     "pooled_pose_errors",
     "pooled_psnr",
     "pose_auc",

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics._numba import compiled
 from gen3r_bench.metrics.base import Metric
+from gen3r_bench.metrics.frames import clips, unit_range
 
 SsimDialect = Literal["skimage-gauss", "skimage-gauss-sample", "torchmetrics"]
 SSIM_DIALECTS: Final[tuple[str, ...]] = get_args(SsimDialect)
@@ -22,43 +23,10 @@ _K1: Final = 0.01
 _K2: Final = 0.03
 
 
-def _clip(value: ArrayLike, name: str) -> NDArray[Any]:
-    clip = np.asarray(value)
-    if clip.ndim != 4 or clip.shape[3] != 3:
-        raise InputError(f"{name} has shape {list(clip.shape)}", expected="shape [frames, height, width, 3]")
-    if clip.size == 0:
-        raise InputError(f"{name} of shape {list(clip.shape)} is empty", expected="at least one frame and one pixel")
-    if clip.dtype != np.uint8 and clip.dtype.kind != "f":
-        raise InputError(f"{name} has type {clip.dtype}", expected="uint8, or floats from 0 to 1")
-    return clip
-
-
-def _clips(pred: ArrayLike, gt: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    first, second = _clip(pred, "pred"), _clip(gt, "gt")
-    if first.shape != second.shape:
-        raise InputError(f"pred of shape {list(first.shape)} for gt of {list(second.shape)}", expected="equal shapes")
-    return first, second
-
-
-def _unit_range(frame: NDArray[Any], name: str, index: int) -> NDArray[np.float64]:
-    """One frame as a float64 copy in [0, 1]."""
-    if frame.dtype == np.uint8:
-        return frame / 255.0
-    unit = frame.astype(np.float64)
-    low, high = float(unit.min()), float(unit.max())
-    if not (low >= 0.0 and high <= 1.0):  # false for NaN too
-        raise InputError(
-            f"{name}: frame {index} holds values from {low:g} to {high:g}",
-            expected="uint8, or floats from 0 to 1 without NaN",
-            fix="divide by the maximum, or clip as your protocol says",
-        )
-    return unit
-
-
 def _frame_pairs(pred: NDArray[Any], gt: NDArray[Any]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Pairs of frames in [0, 1], one in memory at a time."""
     for index, (pred_frame, gt_frame) in enumerate(zip(pred, gt, strict=True)):
-        yield _unit_range(pred_frame, "pred", index), _unit_range(gt_frame, "gt", index)
+        yield unit_range(pred_frame, "pred", index), unit_range(gt_frame, "gt", index)
 
 
 def psnr(pred: ArrayLike, gt: ArrayLike) -> NDArray[np.float64]:
@@ -103,7 +71,7 @@ def squared_error(pred: ArrayLike, gt: ArrayLike) -> NDArray[np.float64]:
     Raises:
         InputError: as `psnr`.
     """
-    pred_clip, gt_clip = _clips(pred, gt)
+    pred_clip, gt_clip = clips(pred, gt)
     return np.array([np.square(a - b).mean() for a, b in _frame_pairs(pred_clip, gt_clip)])
 
 
@@ -212,7 +180,7 @@ def ssim(pred: ArrayLike, gt: ArrayLike, *, dialect: SsimDialect = "skimage-gaus
     """
     if dialect not in SSIM_DIALECTS:
         raise InputError(f"dialect {dialect!r}", expected=" or ".join(SSIM_DIALECTS))
-    pred_clip, gt_clip = _clips(pred, gt)
+    pred_clip, gt_clip = clips(pred, gt)
     window = 2 * SSIM_RADIUS + 1
     height, width = gt_clip.shape[1:3]
     if min(height, width) < window:

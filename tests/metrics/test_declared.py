@@ -44,9 +44,8 @@ def test_every_metric_of_the_papers_appearance_and_pose_tables_is_declared(share
     assert wanted <= {metric.name for _, metric in DECLARED}
 
 
-def test_unsupported_ones_are_those_of_networks() -> None:
+def test_what_no_function_computes_are_the_metrics_of_videos() -> None:
     assert {metric.name for _, metric in DECLARED if metric.function is None} == {
-        "lpips",
         "i2v_subject",
         "i2v_background",
         "imaging_quality",
