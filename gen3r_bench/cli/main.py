@@ -13,13 +13,14 @@ from gen3r_bench.cli.doctor import doctor
 from gen3r_bench.cli.explain import explain
 from gen3r_bench.cli.export import export
 from gen3r_bench.cli.ls import app as ls_app
+from gen3r_bench.cli.plan import plan
 from gen3r_bench.cli.run import run
 from gen3r_bench.cli.score import score
 from gen3r_bench.cli.show import show
 from gen3r_bench.cli.table import table
 from gen3r_bench.cli.train import train
 from gen3r_bench.cli.verify import verify
-from gen3r_bench.cli.weights import plan, weights
+from gen3r_bench.cli.weights import app as weights_app
 from gen3r_bench.errors import BenchError
 
 OPTIONAL_PACKAGES: Final = {
@@ -48,12 +49,12 @@ app.command()(explain)
 app.command()(export)
 app.command()(show)
 app.command()(verify)
-app.command()(weights)
 app.command()(plan)
 app.command()(train)
 data_app.command()(doctor)
 app.add_typer(data_app, name="data")
 app.add_typer(ls_app, name="ls")
+app.add_typer(weights_app, name="weights")
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,11 +14,15 @@ from typer.testing import CliRunner
 from gen3r_bench import weights as catalogue
 from gen3r_bench.baselines.aether import COGVIDEOX_FOLDERS, FOLDERS, download_command
 from gen3r_bench.baselines.lvsm import FILES as LVSM_FILES
-from gen3r_bench.cli.weights import plan, weights
+from gen3r_bench.cli.plan import plan
+from gen3r_bench.cli.weights import app as weights_app
 from gen3r_bench.errors import InputError, UnknownNameError
+from gen3r_bench.metrics.perceptual import NETS
+from gen3r_bench.metrics.vbench.files import FILES as VBENCH_FILES
+from gen3r_bench.weights.check import check_files
 
 app = typer.Typer()
-app.command()(weights)
+app.add_typer(weights_app, name="weights")
 app.command()(plan)
 
 
@@ -49,24 +53,26 @@ def test_nothing_is_here_and_how_to_change_that(root: Path) -> None:
         f"hf download facebook/VGGT-1B model.safetensors --local-dir {root / 'vggt'}",
         *(f"hf download coast01/LVSM {file} --local-dir {root / 'lvsm'}" for file in LVSM_FILES.values()),
         *download_command(root / "aether", FOLDERS).split(" && "),
+        "gen3r-bench weights fetch "
+        + " ".join([*(f"lpips-{net}" for net in NETS), *(file.name for file in VBENCH_FILES)]),
     ]
     text = invoke("weights")
     for row in content["weights"]:
-        assert row["place"].removeprefix(f"{root}/") in text
-        assert row["licence"] in text
+        assert f"{row['name']} " in text
+        assert row["licence"]
     for command in content["download"]:
         assert command in text.replace("\n", "")
 
 
 def test_one_method(root: Path) -> None:
-    content = listed("gen3r-vae-only")
+    content = listed("list", "gen3r-vae-only")
     assert [Path(row["place"]).name for row in content["weights"]] == ["geo_adapter", "vggt"]
     assert content["download"] == [
         f'hf download JaceyH919/Gen3R --include "{part}/*" --local-dir {root / "gen3r"}'
         for part in ("geo_adapter", "vggt")
     ]
     with pytest.raises(UnknownNameError, match="did you mean"):
-        invoke("weights", "gen3")
+        invoke("weights", "list", "gen3")
 
 
 def test_what_is_here_is_not_downloaded_again(root: Path) -> None:
@@ -84,13 +90,13 @@ def test_what_is_here_is_not_downloaded_again(root: Path) -> None:
 
 def test_a_check_reads_every_file(root: Path) -> None:
     write_folder(root / "gen3r")
-    content = listed("gen3r", "--check")
+    content = listed("check", "gen3r")
     files = {file["file"]: file for row in content["weights"] for file in row["files"]}
     vae = root / "gen3r" / "wan_vae" / "diffusion_pytorch_model.safetensors"
     assert files[str(vae)]["sha256"] == hashlib.sha256(vae.read_bytes()).hexdigest()
     assert not any(file["fault"] for file in files.values())
     assert not any(file["verified"] for file in files.values())  # nobody has published hashes
-    assert "no published hash is known" in invoke("weights", "gen3r", "--check").replace("\n", " ")
+    assert "no published hash is known" in invoke("weights", "check", "gen3r").replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,7 @@ def test_a_check_finds_broken_downloads(root: Path, damage: Any, fault: str) -> 
     write_folder(root / "gen3r")
     file = root / "gen3r" / "geo_adapter" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(damage(file.read_bytes()))
-    content = listed("gen3r", "--check", code=1)
+    content = listed("check", "gen3r", code=1)
     faults = [found["fault"] for row in content["weights"] for found in row["files"] if found["fault"]]
     assert len(faults) == 1
     assert fault in faults[0]
@@ -123,13 +129,13 @@ def test_known_hashes_and_sizes_are_compared(root: Path, monkeypatch: pytest.Mon
         catalogue.WeightEntry(**common, licence="MIT", sha256="0" * 64),
         catalogue.WeightEntry(**common, licence="MIT", size_bytes=4),
     ]
-    good, hashed, sized = (catalogue.check_files(entry)[0] for entry in entries)
+    good, hashed, sized = (check_files(entry)[0] for entry in entries)
     assert (good.fault, good.verified) == (None, True)
     assert hashed.fault is not None
     assert "another sha256" in hashed.fault
     assert sized.fault == "3 bytes instead of 4"
     monkeypatch.setattr(catalogue, "CATALOGUE", (entries[0],))
-    assert "as published" in invoke("weights", "--check").replace("\n", " ")
+    assert "as published" in invoke("weights", "check").replace("\n", " ")
 
 
 def test_the_catalogue_names_what_the_loader_reads() -> None:
