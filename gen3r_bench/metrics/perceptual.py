@@ -126,8 +126,8 @@ def _scaled(clip: NDArray[Any], name: str, part: slice, device: str) -> torch.Te
     """Frames as a float32 tensor [n, 3, H, W] from -1 to 1."""
     import torch
 
-    if clip.dtype == np.uint8:
-        frames = torch.from_numpy(np.ascontiguousarray(clip[part])).to(device).float() / 127.5 - 1
+    if clip.dtype == np.uint8:  # a copy, since frames of a scene are read-only and PyTorch warns of those
+        frames = torch.from_numpy(np.array(clip[part], order="C")).to(device).float() / 127.5 - 1
     else:
         unit = [unit_range(frame, name, index) for index, frame in enumerate(clip[part], start=part.start)]
         frames = torch.from_numpy(np.stack(unit) * 2 - 1).float().to(device)

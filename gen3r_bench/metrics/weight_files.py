@@ -38,13 +38,14 @@ def obstacle(path: Path, sha256: str, fetch: str) -> str | None:
         fetch: the command that brings it.
     """
     if not path.is_file():
-        return f"weights missing ({path}): run {fetch}"
+        # the command first: a table may cut a long reason short
+        return f"weights missing, run {fetch} ({path} is not there)"
     if marked_random(path):
         return None
     digest = sha256_of(path)
     if digest.startswith(sha256):
         return None
     return (
-        f"{path} is not the published file: its sha256 begins with {digest[: len(sha256)]}, not with {sha256}: "
-        f"remove it and run {fetch}"
+        f"{path.name} is not the published file, run {fetch}: its sha256 begins with {digest[: len(sha256)]}, not with "
+        f"{sha256} ({path})"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_without_weights_the_other_metrics_are_scored_and_with_them_lpips_is_app
     for record in before.values():
         assert {"psnr@8bit", "psnr@8bit/novel", "ssim@skimage-gauss"} <= set(record.scores)
         assert not KEYS & set(record.scores)
-        assert record.unsupported["lpips@vgg"].startswith(f"weights missing ({root}/lpips/vgg16-397923af.pth)")
+        assert record.unsupported["lpips@vgg"].startswith("weights missing, run gen3r-bench weights fetch lpips-vgg")
     nothing = gen3r_bench("score", "r", "--metrics", "lpips", "--quiet", cwd=tmp_path, code=1)
     assert "weights fetch lpips-vgg" in " ".join(nothing.stdout.split())
 
@@ -62,9 +63,9 @@ def test_a_run_with_weights_scores_lpips_at_once(tmp_path: Path, monkeypatch: py
     run = read_run(tmp_path / "r")
     assert all("lpips@vgg" in record.scores for record in run.records)
     assert len(run.header.provenances) == 1
-    listed = gen3r_bench("ls", "metrics", cwd=tmp_path).stdout
-    assert "unavailable: weights missing" in " ".join(listed.split())
-    assert next(line for line in listed.splitlines() if line.startswith("lpips@vgg")).split()[2] == "yes"
+    listed = {item["key"]: item for item in json.loads(gen3r_bench("ls", "metrics", "--json", cwd=tmp_path).stdout)}
+    assert listed["lpips@vgg"]["computed"]
+    assert listed["lpips@alex"]["unavailable"].startswith("weights missing, run gen3r-bench weights fetch lpips-alex")
 
 
 def test_a_wrong_file_of_weights_is_a_reason_and_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
