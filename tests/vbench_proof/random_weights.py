@@ -15,8 +15,8 @@ from collections import OrderedDict
 from pathlib import Path
 
 from gen3r_bench.metrics.vbench.worker import make_importable
+from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
-RANDOM_SUFFIX = ".random-weights"
 HUBCONF = """
 import torch
 import vision_transformer

@@ -22,7 +22,8 @@ from PIL import Image
 from vbench_proof.random_weights import WRITERS
 
 from gen3r_bench.metrics.vbench import DIMENSIONS, VbenchOptions, VideoFailure, VideoItem, provenance, score_videos
-from gen3r_bench.metrics.vbench.files import RANDOM_SUFFIX, Dimension
+from gen3r_bench.metrics.vbench.files import Dimension
+from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
 pytestmark = pytest.mark.skipif(find_spec("vbench") is None, reason="VBench is not installed: tox -e vbench")
 HERE = Path(__file__).parent

@@ -7,8 +7,6 @@ mean is), not the min-max normalised ones of its leaderboard totals.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen3r_bench.errors import BenchError, InputError
+from gen3r_bench.metrics.base import RANDOM_WEIGHTS
 from gen3r_bench.metrics.vbench import staging
 from gen3r_bench.metrics.vbench.files import DIMENSIONS, Dimension, are_random, files_of, weight_paths
 from gen3r_bench.metrics.vbench.job import JobFailure, JobVideo, VbenchOptions, probe, run_job
+from gen3r_bench.metrics.weight_files import sha256_of
 
 __all__ = [
     "DIMENSIONS",
@@ -110,10 +110,9 @@ def provenance(dimension: Dimension, options: VbenchOptions) -> dict[str, str]:
     if dimension == "aesthetic_quality":
         facts["clip_precision"] = "float16" if options.device.startswith("cuda") else "float32"
     for path in weight_paths(dimension):
-        status = path.stat()
-        facts[f"sha256 {path.name}"] = _sha256(path, status.st_size, status.st_mtime_ns)
+        facts[f"sha256 {path.name}"] = sha256_of(path)
     if are_random(dimension):
-        facts["weights"] = "random-weights"
+        facts["weights"] = RANDOM_WEIGHTS
     return facts
 
 
@@ -138,14 +137,6 @@ def antialias_class(torchvision: str) -> str:
     except ValueError:
         return "unknown"
     return "torchvision >=0.17" if (major, minor) >= (0, 17) else "torchvision <0.17"
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256(path: Path, size: int, modified_ns: int) -> str:
-    """Of a file that has this size and time of change: a gigabyte is hashed once, not for every scene."""
-    del size, modified_ns
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def score_videos(

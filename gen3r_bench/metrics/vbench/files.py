@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from gen3r_bench.locations import weights_root
+from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX, marked_random
 
 Dimension = Literal["i2v_subject", "i2v_background", "imaging_quality", "aesthetic_quality", "motion_smoothness"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = (
@@ -21,8 +22,6 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = (
     "aesthetic_quality",
     "motion_smoothness",
 )
-RANDOM_SUFFIX: Final = ".random-weights"
-"""A file of this name beside a file of weights says that the weights are random numbers, made for a test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,4 +172,4 @@ def weight_paths(dimension: Dimension) -> list[Path]:
 
 def are_random(dimension: Dimension) -> bool:
     """Whether any of them is marked as random numbers."""
-    return any(path.with_name(path.name + RANDOM_SUFFIX).exists() for path in weight_paths(dimension))
+    return any(marked_random(path) for path in weight_paths(dimension))

@@ -10,13 +10,13 @@ import pytest
 from gen3r_bench.metrics.vbench.files import (
     DIMENSIONS,
     FILES,
-    RANDOM_SUFFIX,
     Dimension,
     are_random,
     cache_folder,
     files_of,
     weight_paths,
 )
+from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
 
 def test_all_lies_in_one_folder(weights: Path) -> None:

@@ -27,8 +27,9 @@ from gen3r_bench.metrics.vbench import (
     too_short,
     unavailable,
 )
-from gen3r_bench.metrics.vbench.files import RANDOM_SUFFIX, Dimension
+from gen3r_bench.metrics.vbench.files import Dimension
 from gen3r_bench.metrics.vbench.job import JobFailure, JobVideo
+from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
 Make = Callable[[str], FakePython]
 HALF = "answer({name: 0.5 for name in names})"
