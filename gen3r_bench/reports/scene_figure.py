@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gen3r_bench.reports.error_map import ERROR_COLOURS, ERROR_RANGE, error_map
 from gen3r_bench.reports.figure_style import COLOURS, GREY, INK, drawable, figure_style, png_bytes
 from gen3r_bench.reports.point_picture import View, draw_points, fixed_view
 from gen3r_bench.reports.scene_answers import Answer, SceneAnswers
@@ -17,9 +18,6 @@ from gen3r_bench.reports.scene_answers import Answer, SceneAnswers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ERROR_RANGE: Final = 0.5
-"""Mean absolute difference of the colour channels, of a range of 1, from which on an error map is fully red."""
-ERROR_COLOURS: Final = "coolwarm"
 _DEPTH_COLOURS: Final = "magma_r"
 _DPI: Final = 160
 _CELL: Final = 1.12  # inches a frame is wide
@@ -202,16 +200,6 @@ def _draw_block(
 def _conditioning(name: str) -> str:
     setting, _, cameras = name.partition("-cameras-")
     return f"{_SETTINGS.get(setting, setting)}, cameras {'given' if cameras == 'given' else 'not given'}"
-
-
-def error_map(predicted: NDArray[np.uint8], true: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[H, W, 3] colours of two [H, W, 3] frames' mean absolute difference: blue for 0, red from `ERROR_RANGE` on."""
-    from matplotlib import colormaps
-
-    difference = np.abs(predicted.astype(np.float64) - true).mean(axis=-1) / 255.0
-    coloured = colormaps[ERROR_COLOURS](np.clip(difference / ERROR_RANGE, 0, 1), bytes=True)
-    found: NDArray[np.uint8] = np.asarray(coloured)[..., :3]
-    return found
 
 
 def depth_map(depth: NDArray[Any], valid: NDArray[np.bool_], bounds: tuple[float, float]) -> NDArray[np.uint8]:

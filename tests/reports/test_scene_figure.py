@@ -18,8 +18,9 @@ from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.errors import InputError, UnknownNameError
 from gen3r_bench.protocols.card import ClipPlan
+from gen3r_bench.reports.error_map import error_map
 from gen3r_bench.reports.scene_answers import Answer, SceneAnswers, scene_answers
-from gen3r_bench.reports.scene_figure import ERROR_RANGE, depth_map, error_map, scene_figure
+from gen3r_bench.reports.scene_figure import depth_map, scene_figure
 from gen3r_bench.runs.execute import execute
 from gen3r_bench.runs.plan import make_plan
 from gen3r_bench.runs.rows import make_row
@@ -108,17 +109,6 @@ def test_a_run_that_kept_nothing_says_how_to_get_it(run: Run, tmp_path: Path) ->
         scene_answers(bare, "test/000", METRICS)
     with pytest.raises(InputError, match=r"seed 7; expected one of the run's: 42"):
         scene_answers(run, "test/000", METRICS, seed=7)
-
-
-def test_no_error_is_the_blue_end_and_a_large_one_the_red() -> None:
-    frame = np.full((2, 3, 3), 100, np.uint8)
-    blue, red = error_map(frame, frame)[0, 0].astype(int), error_map(frame * 0, frame * 0 + 255)[0, 0].astype(int)
-    assert blue[2] > blue[0] + 100
-    assert red[0] > red[2] + 100
-    just = np.full((2, 3, 3), 100 + round(255 * ERROR_RANGE), np.uint8)
-    assert error_map(frame, just)[0, 0].tolist() == pytest.approx(red, abs=3)
-    half = error_map(frame, np.full((2, 3, 3), 100 + round(255 * ERROR_RANGE / 2), np.uint8))[0, 0].astype(int)
-    assert abs(half[0] - half[2]) < 20
 
 
 def test_near_is_bright_far_is_dark_and_unknown_is_grey() -> None:

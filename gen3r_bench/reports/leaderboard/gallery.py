@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gen3r_bench.errors import BenchError
 from gen3r_bench.protocols.geometry import SceneTruth
 from gen3r_bench.protocols.scoring import check_fit
+from gen3r_bench.reports.error_map import error_map
 from gen3r_bench.reports.leaderboard import pictures
 from gen3r_bench.reports.leaderboard.clouds import Box, box_of, shown_alignment, small_cloud
 from gen3r_bench.reports.leaderboard.schema import Board, Leaderboard
@@ -287,7 +288,7 @@ class _Drawer:
             if self._shown:
                 pairs = zip(numbers, self._frames, strict=True)
                 shown["error"] = self._strip(
-                    [None if n is None else pictures.error_map(rgb[n], scene.rgb[frame]) for n, frame in pairs]
+                    [None if n is None else error_map(rgb[n], scene.rgb[frame]) for n, frame in pairs]
                 )
         self._geometry(prediction, kept, numbers, shown)
         return shown

@@ -16,13 +16,8 @@ FRAMES: Final = 7
 """Frames of a clip that are shown, spread from the first to the last."""
 SIDE: Final = 144
 """Longest side of a shown frame in pixels; smaller frames stay as they are."""
-WORST_ERROR: Final = 0.5
-"""Mean absolute colour error, of the full range, at which the colours of an error map end."""
 _QUALITY: Final = 70
 _UNCOVERED: Final = 128
-_ERROR_RAMP: Final = np.array(  # blue is right, red is wrong, as in the paper's Figure 4
-    [[24, 28, 140], [40, 110, 220], [70, 200, 200], [245, 225, 90], [240, 120, 40], [165, 15, 25]]
-)
 
 
 def shown_frames(num_frames: int) -> tuple[int, ...]:
@@ -32,14 +27,6 @@ def shown_frames(num_frames: int) -> tuple[int, ...]:
     (0, 2, 4, 6, 8, 10, 12)
     """
     return tuple(np.linspace(0, num_frames - 1, min(FRAMES, num_frames)).round().astype(int).tolist())
-
-
-def error_map(predicted: NDArray[np.uint8], true: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[h, w, 3] colours of the mean absolute error over the channels of two [h, w, 3] frames."""
-    error = np.abs(predicted.astype(np.float32) - true).mean(axis=-1) / 255
-    steps = np.linspace(0, WORST_ERROR, len(_ERROR_RAMP))
-    colours = np.stack([np.interp(error, steps, _ERROR_RAMP[:, channel]) for channel in range(3)], axis=-1)
-    return colours.round().astype(np.uint8)
 
 
 def depth_bounds(depth: NDArray[np.float32], valid: NDArray[np.bool_]) -> tuple[float, float] | None:

@@ -17,6 +17,7 @@ from small_runs import APPEARANCE, GEOMETRY, small_run
 
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.protocols.geometry import SceneTruth
+from gen3r_bench.reports.error_map import error_map
 from gen3r_bench.reports.leaderboard import gallery, pictures
 from gen3r_bench.reports.leaderboard.clouds import box_of, shown_alignment, small_cloud
 from gen3r_bench.reports.leaderboard.export import Exported, export
@@ -72,7 +73,7 @@ def test_a_scene_shows_every_row_and_equal_pictures_are_one_file(exported: tuple
         for kind in ("rgb", "error", "depth"):
             assert picture(assets / row[kind]).size == (5 * 48, 48)
     oracle_error = np.asarray(picture(assets / rows["oracle"]["error"]))
-    assert np.abs(oracle_error.astype(int) - pictures.error_map(*[np.zeros((1, 1, 3), np.uint8)] * 2)[0, 0]).max() < 12
+    assert np.abs(oracle_error.astype(int) - error_map(*[np.zeros((1, 1, 3), np.uint8)] * 2)[0, 0]).max() < 12
 
 
 def test_a_cloud_can_be_decoded(exported: tuple[Exported, Path]) -> None:
@@ -183,13 +184,6 @@ def test_the_shown_alignment_undoes_a_similarity() -> None:
     assert found is not None
     assert np.allclose(found.apply(3 * true + 1), true, atol=1e-4)
     assert shown_alignment(np.zeros_like(true), true, np.ones((2, 9, 9), bool), "umeyama") is None
-
-
-def test_error_maps_run_from_blue_to_red() -> None:
-    black, white = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
-    right, wrong = pictures.error_map(black, black)[0, 0], pictures.error_map(white, black)[0, 0]
-    assert right[2] > 2 * right[0]
-    assert wrong[0] > 2 * wrong[2]
 
 
 def test_a_strip_puts_frames_in_order_and_shrinks_large_ones() -> None:
