@@ -68,8 +68,9 @@ def test_where_nothing_is_ready_no_prediction_is_kept(here: Path) -> None:
     assert the_record(read_run(here / "r")).status == "unsupported"
     touch_weights()
     late = gen3r_bench(*COMMAND, "--vbench-python", python.path, cwd=here)
-    assert "VBench scored nothing: r kept no predictions" in late.stderr
-    assert "--keep-predictions --fresh" in late.stderr
+    said = " ".join(late.stderr.split())  # where lines break depends on how long the path of the fake Python is
+    assert "VBench scored nothing: r kept no predictions" in said
+    assert "--keep-predictions --fresh" in said
 
 
 def test_a_worker_that_fails_costs_no_other_score(here: Path) -> None:
