@@ -141,9 +141,9 @@ def comparison_table(
             if cell.setting not in members:
                 continue
             place = (cell.row.label, (_group_key(paper, cell), cell.stats.metric))
-            if place in here:
+            if place in here and here[place].stats.values != cell.stats.values:
                 _refuse_double(here[place], cell)
-            here[place] = cell
+            here.setdefault(place, cell)  # every run brings its floors along: equal ones count once
         measured = measured_rows(here, columns, rows, paper.decimals, footnotes, spread) if here else []
         empty = (Cell(),) * width
         row_groups.append(

@@ -217,11 +217,19 @@ def test_cards_of_two_hashes_may_not_meet(make_run, metrics) -> None:
 
 
 def test_one_row_may_not_have_two_values(make_run, metrics) -> None:
-    runs = [make_run(lambda *_: flat(1.0), name=n) for n in "ab"]
+    runs = [make_run(lambda *_, value=value: flat(value), name=n) for n, value in (("a", 1.0), ("b", 1.5))]
     with pytest.raises(
         InputError, match=r"row 'gen3r@reference' has two values of accuracy@fps20k on mini: from .*/a and from .*/b"
     ):
         comparison_table(2, runs, metrics)
+
+
+def test_equal_floors_that_two_runs_bring_along_count_once(make_run, metrics) -> None:
+    runs = [make_run(lambda *_: flat(1.0), name=n, rows=(r, FREEZE)) for n, r in (("a", GEN3R), ("b", WVD))]
+    table = comparison_table(2, runs, metrics)
+    measured = [line.label for line in table.rows if line.kind != "paper"]
+    assert measured == ["gen3r@reference", "wvd@reference", "freeze"]
+    assert [cell.text for cell in shown(table, "freeze")] == ["1.0000", "3.0000", "2.0000"]
 
 
 def test_one_label_may_not_mean_two_weights(make_run, metrics) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gen3r_bench.errors import InputError
@@ -12,10 +13,16 @@ from gen3r_bench.runs.audit import Finding, audit
 from gen3r_bench.runs.record import RowEntry
 from gen3r_bench.runs.store import Run
 
-_SHOWN = 3
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Runs as they lie on the disk, which tables name; and the same without cells that stand twice."""
+
+    runs: Sequence[Run]
+    distinct: Sequence[Run]
 
 
-def admitted_runs(paths: Sequence[Path], metrics: Mapping[str, Metric]) -> list[Run]:
+def admitted_runs(paths: Sequence[Path], metrics: Mapping[str, Metric]) -> Admitted:
     """Read runs, and refuse those that no leaderboard should show.
 
     Refused are partial and unfinished runs, edited records, scores of random weights, two versions of one protocol, and
@@ -35,7 +42,7 @@ def admitted_runs(paths: Sequence[Path], metrics: Mapping[str, Metric]) -> list[
         runs.append(run)
     _check_cards(runs)
     _check_rows(runs)
-    return without_repeats(runs)
+    return Admitted(runs, without_repeats(runs))
 
 
 def _refusal(path: Path, findings: Sequence[Finding]) -> InputError:

@@ -51,12 +51,12 @@ def export(
         InputError: where a run may not stand on a leaderboard, or the target is something else than an export.
         StoreError: where a run cannot be read or the target cannot be written.
     """
-    runs = admitted_runs(paths, metrics)
-    board = collect(runs, metrics)
-    tables = tables_of(runs, metrics)
+    admitted = admitted_runs(paths, metrics)
+    board = collect(admitted.distinct, metrics)
+    tables = tables_of(admitted.runs, metrics)
     with names.replaced(target) as place:
         gallery = write_gallery(
-            runs,
+            admitted.distinct,
             board,
             place / names.ASSETS_NAME,
             roots=roots or {},
@@ -69,7 +69,7 @@ def export(
         (place / names.CSV_NAME).write_text(render_csv(board), encoding="utf-8")
         (place / names.README_NAME).write_text(markdown_page(board, tables), encoding="utf-8")
         (place / names.TABLES_NAME).mkdir()
-        for name, text in latex_files(tables, runs).items():
+        for name, text in latex_files(tables, admitted.runs).items():
             (place / names.TABLES_NAME / name).write_text(text, encoding="utf-8")
         (place / names.PAGE_NAME).write_text(render_page(board, gallery), encoding="utf-8")
     return Exported(board, names.folder_bytes(target), gallery)

@@ -7,7 +7,6 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from gen3r_bench.metrics.base import Metric
@@ -31,9 +30,7 @@ def tables_of(runs: Sequence[Run], metrics: Mapping[str, Metric]) -> list[Table]
     for number in TABLE_NUMBERS:
         feeding = [run for run in runs if _feeds(run, number, metrics)]
         if feeding:
-            table = comparison_table(number, feeding, metrics)
-            # a run that was split names its environment once for each part
-            tables.append(replace(table, environments=tuple(dict.fromkeys(table.environments))))
+            tables.append(comparison_table(number, feeding, metrics))
     return tables
 
 

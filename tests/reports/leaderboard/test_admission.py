@@ -42,7 +42,7 @@ def rewrite(run: Run, records: list[dict[str, object]], *, seal: bool = False) -
 
 def test_a_finished_run_is_admitted(tmp_path: Path, metrics: Metrics) -> None:
     run = make(tmp_path / "a")
-    assert [found.records for found in admitted_runs([run.path, run.path], metrics)] == [run.records]
+    assert [found.records for found in admitted_runs([run.path, run.path], metrics).distinct] == [run.records]
 
 
 def refused(paths: list[Path], metrics: Metrics, match: str, kind: type[BenchError] = InputError) -> None:
@@ -130,7 +130,9 @@ def test_a_label_that_means_two_things(tmp_path: Path, metrics: Metrics) -> None
 def test_floors_that_every_run_brings_count_once(tmp_path: Path, metrics: Metrics) -> None:
     one = make(tmp_path / "a", rows=(GEN3R, FREEZE))
     other = make(tmp_path / "b", rows=(WVD, FREEZE))
-    runs = admitted_runs([one.path, other.path], metrics)
+    admitted = admitted_runs([one.path, other.path], metrics)
+    assert [run.records for run in admitted.runs] == [one.records, other.records]
+    runs = admitted.distinct
     assert [[entry.label for entry in run.header.rows] for run in runs] == [
         ["gen3r@reference", "freeze"],
         ["wvd@reference"],

@@ -15,6 +15,7 @@ from reports.synthetic import FREEZE, GEN3R, ORACLE, WVD, flat
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics.base import Metric
+from gen3r_bench.reports.check import check_table
 from gen3r_bench.reports.leaderboard.export import export
 from gen3r_bench.reports.leaderboard.folder import replaced
 from gen3r_bench.reports.leaderboard.schema import Leaderboard, json_schema
@@ -48,6 +49,17 @@ def test_the_folder_and_nothing_else(exported: Path) -> None:
         "geom-1view.tex", "paper-table-2.tex", "paper-table-4.tex",
     }  # fmt: skip
     assert [path.name for path in exported.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_every_exported_table_of_runs_that_share_a_floor_can_be_checked(tmp_path: Path, metrics: Metrics) -> None:
+    runs = [make(tmp_path / name, outcome, rows=(r, FREEZE)) for name, r in (("a", GEN3R), ("b", WVD))]
+    export([run.path for run in runs], tmp_path / "out", metrics)
+    files = sorted((tmp_path / "out/tables").iterdir())
+    assert [file.name for file in files] == [
+        "geom-1view-a.tex", "geom-1view-b.tex", "paper-table-2.tex", "paper-table-4.tex",
+    ]  # fmt: skip
+    for file in files:
+        assert check_table(file.read_text(), runs, metrics, {"geom-1view": CARD}) == (1, [])
 
 
 def test_the_data_fits_its_own_schema_and_no_other(exported: Path) -> None:
