@@ -64,5 +64,7 @@ class Metric:
 
     def facts(self, device: str) -> dict[str, str]:
         """What a score on ``device`` is made with; empty for a metric that needs nothing but this suite."""
-        facts = dict(self.provenance()) if self.provenance is not None else {}
+        if self.provenance is None or self.obstacle() is not None:
+            return {}
+        facts = dict(self.provenance())
         return {**facts, "device": device.partition(":")[0]} if facts and self.takes_device else facts
