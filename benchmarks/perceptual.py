@@ -26,7 +26,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gen3r_bench.metrics import lpips, psnr, ssim
 from gen3r_bench.metrics.perceptual import BACKBONES, Net
-from gen3r_bench.metrics.torchvision_import import import_torchvision
+from gen3r_bench.torchvision_import import import_torchvision
 from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
 Timed = tuple[float, Any]

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
-from gen3r_bench.metrics.torchvision_import import import_torchvision
+from gen3r_bench.torchvision_import import prepare_torchvision
 
-# torchmetrics, transformers and diffusers import it where it is installed, and PyPI's build does not import by itself
-# beside a PyTorch for CPUs
-with contextlib.suppress(ImportError):
-    import_torchvision()
+# torchmetrics imports torchvision, and PyPI's build does not import by itself beside a PyTorch for CPUs
+prepare_torchvision()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gen3r_bench.metrics.perceptual import BACKBONES, Net
-from gen3r_bench.metrics.torchvision_import import import_torchvision
+from gen3r_bench.torchvision_import import import_torchvision
 from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
 MAKERS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}

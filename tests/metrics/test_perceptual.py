@@ -21,7 +21,7 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.metrics import lpips as exported
 from gen3r_bench.metrics import perceptual
 from gen3r_bench.metrics.perceptual import BACKBONES, NETS, lpips, provenance, unavailable
-from gen3r_bench.metrics.torchvision_import import import_torchvision
+from gen3r_bench.torchvision_import import import_torchvision
 
 
 @pytest.fixture(scope="module")

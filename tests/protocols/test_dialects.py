@@ -284,7 +284,7 @@ def test_backbones_are_compared_where_they_can_be_computed() -> None:
             provenance=None,
         )
 
-    missing = dataclasses.replace(METRICS["lpips@squeeze"], function=None, unsupported_reason="no weights here")
+    missing = dataclasses.replace(METRICS["lpips@squeeze"], unavailable=lambda: "no weights here")
     metrics = {
         **METRICS,
         "lpips@vgg": backbone("vgg", 1),

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.aether.raymap import RAY_CHANNELS, SPATIAL_RATIO, TEMPORAL_RATIO
+from gen3r_bench.torchvision_import import prepare_torchvision
 
 CLIP_LENGTHS: Final = (17, 25, 33, 41)
 """Numbers of frames that Aether was trained on."""
@@ -34,6 +35,7 @@ class AetherConfig:
     text: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        prepare_torchvision()
         from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
         object.__setattr__(self, "transformer", _completed(CogVideoXTransformer3DModel, self.transformer))

@@ -18,6 +18,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.torchvision_import import prepare_torchvision
 
 _EPS: Final = 1e-6
 _FARTHEST: Final = 128
@@ -189,6 +190,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist", expected="a folder with tokenizer.json or spiece.model")
+    prepare_torchvision()
     from transformers import AutoTokenizer
 
     try:

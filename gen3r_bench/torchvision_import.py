@@ -9,6 +9,7 @@ is declared and nothing is touched. Nothing here needs the rest of the suite.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import threading
@@ -48,3 +49,13 @@ def import_torchvision() -> ModuleType:
             fragment.define(declaration)
         _kept_alive.append(fragment)
         return importlib.import_module("torchvision")
+
+
+def prepare_torchvision() -> None:
+    """Makes ``import torchvision`` work for the packages that do it by themselves (transformers, diffusers).
+
+    They import torchvision wherever it is installed, and their networks do not load where that import fails. Where it
+    is not installed, or does not import for another reason, nothing is done: they may not need it.
+    """
+    with contextlib.suppress(ImportError, RuntimeError):
+        import_torchvision()

@@ -31,7 +31,7 @@ def fake(tmp_path: Path, content: str) -> Path:
 def test_the_real_torchvision_imports_and_its_networks_run() -> None:
     assert out(
         """
-        from gen3r_bench.metrics.torchvision_import import import_torchvision
+        from gen3r_bench.torchvision_import import import_torchvision
         import torch
         models = import_torchvision().models
         print(tuple(models.alexnet().features(torch.zeros(1, 3, 64, 64)).shape) == (1, 256, 1, 1))
@@ -44,7 +44,7 @@ def test_the_real_torchvision_imports_and_its_networks_run() -> None:
 def test_a_torchvision_that_imports_is_left_alone(tmp_path: Path) -> None:
     found = out(
         """
-        from gen3r_bench.metrics import torchvision_import
+        from gen3r_bench import torchvision_import
         module = torchvision_import.import_torchvision()
         print(module.WHOLE, len(torchvision_import._kept_alive), "torch" in sys.modules)
         """,
@@ -67,7 +67,7 @@ def test_missing_operators_are_declared_and_the_import_is_tried_again(tmp_path: 
     (folder / "torchvision" / "left_behind.py").write_text("times = 1")
     found = out(
         """
-        from gen3r_bench.metrics import torchvision_import
+        from gen3r_bench import torchvision_import
         module = torchvision_import.import_torchvision()
         import torch
         print(module.WHOLE, len(torchvision_import._kept_alive))
@@ -90,8 +90,29 @@ def test_missing_operators_are_declared_and_the_import_is_tried_again(tmp_path: 
 )
 def test_another_problem_is_not_covered_up(tmp_path: Path, content: str, message: str) -> None:
     done = python(
-        "from gen3r_bench.metrics.torchvision_import import import_torchvision\nimport_torchvision()",
+        "from gen3r_bench.torchvision_import import import_torchvision\nimport_torchvision()",
         fake(tmp_path, content),
     )
     assert done.returncode == 1
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        # what Aether imports, and what a tokenizer of Wan needs
+        "from diffusers import AutoencoderKLCogVideoX; from transformers import T5EncoderModel, AutoTokenizer",
+        "import torchmetrics",
+    ],
+)
+def test_packages_that_import_it_by_themselves_do_so_after_the_preparation(code: str) -> None:
+    prepare = "from gen3r_bench.torchvision_import import prepare_torchvision; prepare_torchvision()"
+    done = subprocess.run([sys.executable, "-c", f"{prepare}\n{code}"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_preparation_is_silent_about_a_torchvision_that_does_not_import(tmp_path: Path) -> None:
+    code = "from gen3r_bench.torchvision_import import prepare_torchvision; prepare_torchvision(); print('done')"
+    for number, content in enumerate(("raise RuntimeError('another problem')", "import a_module_that_is_not_there")):
+        (tmp_path / str(number)).mkdir()
+        assert out(code, fake(tmp_path / str(number), content)) == ["done"]
