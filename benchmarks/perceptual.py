@@ -26,8 +26,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gen3r_bench.metrics import lpips, psnr, ssim
 from gen3r_bench.metrics.perceptual import BACKBONES, Net
-from gen3r_bench.torchvision_import import import_torchvision
 from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
+from gen3r_bench.torchvision_import import import_torchvision
 
 Timed = tuple[float, Any]
 NETS: tuple[Net, ...] = ("vgg", "alex", "squeeze")

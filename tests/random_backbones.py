@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from gen3r_bench.metrics.perceptual import BACKBONES, Net
-from gen3r_bench.torchvision_import import import_torchvision
 from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
+from gen3r_bench.torchvision_import import import_torchvision
 
 MAKERS = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 

@@ -24,8 +24,8 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.locations import weights_root
 from gen3r_bench.metrics.base import RANDOM_WEIGHTS, Metric
 from gen3r_bench.metrics.frames import clips, unit_range
-from gen3r_bench.torchvision_import import import_torchvision
 from gen3r_bench.metrics.weight_files import marked_random, obstacle, sha256_of
+from gen3r_bench.torchvision_import import import_torchvision
 
 if TYPE_CHECKING:
     import torch
