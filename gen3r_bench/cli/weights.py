@@ -61,11 +61,17 @@ def check(name: Name = None, json_: options.Json = False) -> None:
 @app.command()
 def where(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A method, a metric, or a name in the list.")],
+    json_: options.Json = False,
 ) -> None:
     """Print where weights belong on this machine, a line each, whether they are here or not."""
     from gen3r_bench.weights import entries
 
-    for entry in entries(name):
+    found = entries(name)
+    if json_:
+        places = {entry.name: str(entry.path) for entry in found}
+        typer.echo(json.dumps(places, indent=1, ensure_ascii=False))
+        return
+    for entry in found:
         typer.echo(entry.path)
 
 
@@ -79,9 +85,13 @@ def fetch(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Also what is for non-commercial use only, without asking.")
     ] = False,
+    json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fetch what is not here yet. A broken download is continued; a file of another hash is not kept."""
+    """Fetch what is not here yet. A broken download is continued; a file of another hash is not kept.
+
+    Prints the files that came.
+    """
     from rich.console import Console
 
     from gen3r_bench.weights import entries
@@ -99,7 +109,7 @@ def fetch(
     by_hand = [entry for entry in wanted if source is None and entry.source is None]
     wanted = [entry for entry in wanted if entry not in by_hand]
     _agree(wanted, talk, yes)
-    failed = False
+    failed, came = False, list[str]()
     for entry in wanted:
         try:
             if source is not None:
@@ -111,8 +121,11 @@ def fetch(
             print(f"gen3r-bench: error: {error}", file=sys.stderr)
             failed = True
         else:
-            for file in files:
+            came += map(str, files)
+            for file in () if json_ else files:
                 typer.echo(file)
+    if json_:
+        typer.echo(json.dumps(came, indent=1, ensure_ascii=False))
     for entry in by_hand:
         print(f"{entry.name} is a folder of a Hugging Face model, which this does not fetch: run", file=sys.stderr)
         print(f"  {entry.command()}", file=sys.stderr)

@@ -370,6 +370,7 @@ def test_the_command_fetches_what_is_missing(listed: list[WeightEntry], server: 
     run("fetch", "net", "--quiet")
     assert (root / "net/model.pth").read_bytes() == CONTENT
     assert run("where", "net").stdout.strip() == str(root / "net/model.pth")
+    assert json.loads(run("where", "net", "--json").stdout) == {"net": str(root / "net/model.pth")}
 
 
 def test_non_commercial_weights_need_a_word(
@@ -403,7 +404,10 @@ def test_one_failure_does_not_stop_the_others(
 
 def test_the_command_copies_from_a_folder(listed: list[WeightEntry], root: Path, tmp_path: Path) -> None:
     (tmp_path / "model.pth").write_bytes(CONTENT)
+    assert json.loads(run("fetch", "net", "--from", tmp_path, "--json").stdout) == [str(root / "net/model.pth")]
+    (root / "net/model.pth").unlink()
     assert run("fetch", "net", "--from", tmp_path).stdout.split() == [str(root / "net/model.pth")]
+    assert json.loads(run("fetch", "net", "--from", tmp_path, "--json").stdout) == []  # nothing had to come
     with pytest.raises(InputError, match="expected a folder that holds the files"):
         run("fetch", "net", "--from", tmp_path / "nowhere")
 
