@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gen3r_bench.metrics.vbench import DIMENSIONS
 from gen3r_bench.metrics.vbench.files import FILES
+from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
 HEAD = """#!{python} -S
 import json, os, signal, sys, time
@@ -75,9 +76,11 @@ def is_known(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def touch_weights() -> None:
-    """Make every file of VBench below the weights root, empty."""
+def touch_weights(*, marked: bool = True) -> None:
+    """Make every file of VBench below the weights root, empty; one of a published hash is marked as random numbers."""
     for file in FILES:
         for path in file.paths():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+            if marked and file.sha256 is not None:
+                path.with_name(path.name + RANDOM_SUFFIX).touch()

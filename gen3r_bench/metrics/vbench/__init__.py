@@ -23,7 +23,7 @@ from gen3r_bench.metrics.base import RANDOM_WEIGHTS
 from gen3r_bench.metrics.vbench import staging
 from gen3r_bench.metrics.vbench.files import DIMENSIONS, Dimension, are_random, files_of, weight_paths
 from gen3r_bench.metrics.vbench.job import JobFailure, JobVideo, VbenchOptions, probe, run_job
-from gen3r_bench.metrics.weight_files import sha256_of
+from gen3r_bench.metrics.weight_files import obstacle, sha256_of
 
 __all__ = [
     "DIMENSIONS",
@@ -75,7 +75,10 @@ def too_short(dimension: Dimension, num_frames: int) -> str | None:
 
 
 def unavailable(dimension: Dimension, options: VbenchOptions) -> str | None:
-    """Why a dimension cannot be computed here, with the command that helps; None where it can. Loads no model."""
+    """Why a dimension cannot be computed here, with the command that helps; None where it can. Loads no model.
+
+    As for LPIPS, a file whose hash is not the published one is refused, unless it is marked as random numbers.
+    """
     try:
         found = probe(options.interpreter)
     except InputError as error:
@@ -91,6 +94,12 @@ def unavailable(dimension: Dimension, options: VbenchOptions) -> str | None:
         paths = [str(path) for file in missing for path in file.missing()]
         names = " ".join(file.name for file in missing)
         return f"weights missing ({', '.join(paths)}): run gen3r-bench weights fetch {names}"
+    for file in files_of(dimension):
+        # what is known of an archive is known of the download, which is no longer here
+        if file.sha256 is not None and not file.members:
+            reason = obstacle(file.path, file.sha256, f"gen3r-bench weights fetch {file.name}")
+            if reason is not None:
+                return reason
     return None
 
 

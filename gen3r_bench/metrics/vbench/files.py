@@ -56,10 +56,14 @@ class VbenchFile:
     size_bytes: int | None = None
     sha256: str | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where it belongs on this machine."""
+        return weights_root() / self.place
+
     def paths(self) -> list[Path]:
         """The files that must be there, on this machine."""
-        root = weights_root()
-        return [root / self.place / member for member in self.members] if self.members else [root / self.place]
+        return [self.path / member for member in self.members] if self.members else [self.path]
 
     def missing(self) -> list[Path]:
         """Those that are not there."""

@@ -27,7 +27,7 @@ from gen3r_bench.metrics.vbench import (
     too_short,
     unavailable,
 )
-from gen3r_bench.metrics.vbench.files import Dimension
+from gen3r_bench.metrics.vbench.files import Dimension, files_of
 from gen3r_bench.metrics.vbench.job import JobFailure, JobVideo
 from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX
 
@@ -262,6 +262,28 @@ class TestUnavailable:
         reason = unavailable("aesthetic_quality", options)
         assert reason == f"weights missing ({clip}): run gen3r-bench weights fetch vbench-clip"
         assert unavailable("imaging_quality", options) is None
+
+    @pytest.mark.parametrize(
+        ("dimension", "name"), [("imaging_quality", "vbench-musiq"), ("aesthetic_quality", "vbench-clip")]
+    )
+    def test_a_file_that_is_not_the_published_one_gives_no_score(
+        self, fake_python: Make, weights: Path, dimension: Dimension, name: str
+    ) -> None:
+        python = fake_python(HALF)
+        options = VbenchOptions(python=python.path)
+        file = next(file for file in files_of(dimension) if file.name == name)
+        file.path.write_bytes(b"<html>moved</html>")
+        digest = hashlib.sha256(b"<html>moved</html>").hexdigest()
+        reason = unavailable(dimension, options)
+        assert reason == (
+            f"{file.path.name} is not the published file, run gen3r-bench weights fetch {name}: its sha256 begins with "
+            f"{digest[: len(file.sha256 or '')]}, not with {file.sha256} ({file.path})"
+        )
+        with pytest.raises(InputError, match="is not the published file"):
+            score_videos(dimension, [item("x")], options=options)
+        assert python.starts() == []
+        file.path.with_name(file.path.name + RANDOM_SUFFIX).touch()
+        assert unavailable(dimension, options) is None
 
     def test_nothing_starts_without_the_weights(self, fake_python: Make, weights: Path) -> None:
         python = fake_python(HALF)
