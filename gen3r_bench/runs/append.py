@@ -1,7 +1,8 @@
 """Appends metrics to a run: scores its kept predictions for what their records lack; whatever stands there stays.
 
 A record that gains a score is written once more, with the same key, the old scores copied and the new ones added; the
-old line stays in the file. Nothing that has a score is computed again, so a kill loses at most the record in work.
+old line stays in the file. Nothing that has a score is computed again, so a kill loses at most the record in work, or
+the videos that are scored in one go.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
-from gen3r_bench.errors import InputError, UnknownNameError
+from gen3r_bench.errors import BenchError, InputError, UnknownNameError
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.protocols.geometry import SceneTruth
 from gen3r_bench.protocols.scoring import Scores, score
@@ -27,6 +28,7 @@ from gen3r_bench.runs.record import Record, RunHeader
 from gen3r_bench.runs.store import RecordWriter, Run, read_header, read_run
 from gen3r_bench.scene import Prediction, conditioning_indices
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 """Told a scene, how many (record, metric) pairs are dealt with, and of how many."""
 
@@ -88,8 +90,11 @@ def metrics_named(names: Iterable[str], header: RunHeader, metrics: Mapping[str,
 
     Raises:
         UnknownNameError: where no metric is called that.
-        InputError: where no card of the run asks for it, and it is no key.
+        InputError: where there is no name, or no card of the run asks for it, and it is no key.
     """
+    names = list(names)
+    if not names:
+        raise InputError("no metric", expected="one or more, by name, key or family", fix="--metrics lpips")
     asked = {card.name: [str(key) for key in card.content["metrics"]] for card in header.protocols}
     chosen: dict[str, dict[str, None]] = {protocol: {} for protocol in asked}
     for name in names:
@@ -253,7 +258,8 @@ class _Work:
             return truth
         if isinstance(prediction, Failure):
             return prediction
-        diagnostic = DIAGNOSTICS.get(kept.record.row)
+        row = self.run.header.row(kept.record.row)
+        diagnostic = DIAGNOSTICS.get(row.method_id) if row.kind == "diagnostic" else None
         return attempt(
             lambda: score(
                 kept.card.model_copy(update={"metrics": keys}),
@@ -282,8 +288,14 @@ class _Work:
 
     def _score_part(self, key: str, scorer: BatchScorer, kept: Sequence[Kept]) -> None:
         found = attempt(lambda: list(scorer.score([self._video(item) for item in kept])))
+        facts: Mapping[str, str] = {}
+        if not isinstance(found, Failure):
+            made_with = attempt(scorer.facts)
+            if isinstance(made_with, Failure):  # a score is none where nobody can say what it was made with
+                found = made_with
+            else:
+                facts = made_with
         scores: Sequence[float | Failure] = [found] * len(kept) if isinstance(found, Failure) else found
-        facts = scorer.facts()
         for item, value in zip(kept, scores, strict=True):
             if isinstance(value, Failure):
                 self._log(item, value)
@@ -294,18 +306,32 @@ class _Work:
                 self._write(item, {key: float(value)}, {}, {key: facts})
 
     def _video(self, kept: Kept) -> Video:
-        def frames() -> NDArray[np.uint8]:
+        def read_frames() -> NDArray[np.uint8]:
             rgb = kept.prediction().rgb
             assert rgb is not None
             return rgb
 
-        def shown() -> NDArray[np.uint8]:
+        def read_shown() -> NDArray[np.uint8]:
             scene = self._truth(kept).scene
             return scene.rgb[list(conditioning_indices(kept.card.setting, scene.num_frames))]
+
+        def frames() -> NDArray[np.uint8]:
+            return self._read(kept, read_frames)
+
+        def shown() -> NDArray[np.uint8]:
+            return self._read(kept, read_shown)
 
         record = kept.record
         parts = (record.row, record.protocol, str(record.seed), record.dataset, record.scene_id)
         return Video("-".join(parts).replace("/", "_"), frames, shown)
+
+    def _read(self, kept: Kept, action: Callable[[], T]) -> T:
+        """What an action gives; whatever it raises becomes a BenchError, which costs no other video its score."""
+        found = attempt(action)
+        if isinstance(found, Failure):
+            self._log(kept, found)
+            raise BenchError(found.reason)
+        return found
 
     def _log(self, kept: Kept, failure: Failure) -> None:
         record = kept.record

@@ -185,9 +185,11 @@ class _Work:
             return replace(prediction, seconds=seconds, peak_memory_bytes=memory)
 
         prediction = attempt(predict)
-        if self.keep_predictions and isinstance(prediction, Prediction):
+        if isinstance(prediction, Prediction):
             folder = bundle_folder(self.writer.run, row.entry.label, card, seed, scene.dataset, scene.scene_id)
-            write_bundle(folder, prediction)
+            # one that an earlier command kept is no longer the prediction of this record
+            if self.keep_predictions or folder.exists():
+                write_bundle(folder, prediction)
         return prediction
 
     def _scored(

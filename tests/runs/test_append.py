@@ -11,12 +11,13 @@ from tiny import Shifted, TinyDataset, tiny_card
 
 from gen3r_bench import registry
 from gen3r_bench.datasets.base import OpenedDataset
-from gen3r_bench.errors import InputError, StoreError, UnknownNameError
+from gen3r_bench.errors import BenchError, InputError, StoreError, UnknownNameError
 from gen3r_bench.metrics.base import Metric
-from gen3r_bench.metrics.image import ssim
+from gen3r_bench.metrics.image import psnr, ssim
 from gen3r_bench.runs import append as append_module
 from gen3r_bench.runs.append import BatchScorer, append_metrics, merged, metrics_named
 from gen3r_bench.runs.attempt import Failure
+from gen3r_bench.runs.bundle import read_bundle
 from gen3r_bench.runs.execute import execute
 from gen3r_bench.runs.kept import SceneSource
 from gen3r_bench.runs.plan import make_plan
@@ -208,6 +209,43 @@ def test_point_metrics_keep_the_rows_start_of_sampling(registered: None, tmp_pat
     assert resample["accuracy@fps20k"] > 0
 
 
+def test_a_method_that_is_called_like_a_diagnostic_is_scored_as_a_method(registered: None, tmp_path: Path) -> None:
+    def named_resample(*metrics: str) -> Run:
+        entry = RowEntry(label="resample", method_id="resample", title="Resample", kind="method")
+        card = tiny_card("points", metrics=metrics)
+        plan = make_plan((card,), {"tiny": OpenedDataset(TinyDataset())}, [MethodRow(Shifted(), entry)])
+        return execute(plan, tmp_path / str(len(metrics)), command="run", keep_predictions=True)
+
+    at_once = named_resample("chamfer@fps20k", "accuracy@fps20k")
+    later = appended(named_resample("chamfer@fps20k"), "accuracy@fps20k").run
+    assert {r.identity: r.scores for r in later.records} == {r.identity: r.scores for r in at_once.records}
+
+
+def test_what_is_appended_is_of_the_prediction_that_was_scored(registered: None, tmp_path: Path) -> None:
+    """Also where a later command, which keeps nothing by itself, asked the row again and got another answer."""
+
+    class Retrained(MethodRow):
+        def fingerprint(self, scene_id: str) -> str:
+            return f"retrained {scene_id}"
+
+        def produce(self, scene, conditioning):
+            found = super().produce(scene, conditioning)
+            return dataclasses.replace(found, rgb=255 - found.rgb)
+
+    entry = RowEntry(label="shifted", method_id="shifted", title="Shifted", kind="method")
+    runs = []
+    for kind, keep in ((MethodRow, True), (Retrained, False)):
+        plan = make_plan(CARDS[:1], {"tiny": OpenedDataset(TinyDataset())}, [kind(Shifted(), entry)])
+        runs.append(execute(plan, tmp_path / "run", command="run", keep_predictions=keep))
+    assert [one.scores["psnr@8bit"] for one in runs[0].records] != [one.scores["psnr@8bit"] for one in runs[1].records]
+    bundle = next((tmp_path / "run" / "predictions").rglob("bundle.json")).parent
+    scene, conditioned = bundle.name, TinyDataset().load(bundle.name, CARDS[0].clip_plan("tiny").profile())
+    again = appended(runs[1], "red").run
+    record = next(record for record in again.records if record.scene_id == scene)
+    assert record.scores["red@mine"] == pytest.approx(red(read_bundle(bundle).rgb, conditioned.rgb).mean())
+    assert record.scores["psnr@8bit"] == pytest.approx(psnr(read_bundle(bundle).rgb, conditioned.rgb).mean(), abs=1e-6)
+
+
 def test_names_keys_and_families(run: Run) -> None:
     known = catalogue(RED, LENGTH)
     assert metrics_named(["red"], run.header, known) == {"frames": ("red@mine",), "two": ("red@mine",), "poses": ()}
@@ -221,6 +259,8 @@ def test_names_keys_and_families(run: Run) -> None:
         metrics_named(["ssim"], run.header, known)
     with pytest.raises(InputError, match="chamfer@fps20k"):
         metrics_named(["chamfer@fps20k"], run.header, known)
+    with pytest.raises(InputError, match="no metric; expected one or more"):
+        metrics_named([], run.header, known)
 
 
 def test_a_dialect_that_no_card_asks_for_is_kept_under_its_own_key(run: Run) -> None:
@@ -317,6 +357,45 @@ def test_a_batch_metric_fails_video_by_video_or_as_a_whole(run: Run) -> None:
     obstructed, seen = batch(obstacle=lambda: "no vbench here")
     assert appended(run, "vbench", batches=obstructed).reasons == {"length@vbench-9": {"no vbench here": 2}}
     assert not seen
+
+
+def test_whatever_a_dataset_raises_on_one_video_costs_no_other_its_score(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = TinyDataset.load
+
+    def broken(self, scene_id, profile):
+        if scene_id == "b":
+            raise KeyError("frame_7")
+        return load(self, scene_id, profile)
+
+    def score(videos):
+        found: list = []
+        for video in videos:
+            try:
+                found.append(float(len(video.frames()) + len(video.shown())))
+            except BenchError as error:  # what a scorer expects of a video that cannot be read
+                found.append(Failure(str(error)))
+        return found
+
+    monkeypatch.setattr(TinyDataset, "load", broken)
+    result = appended(run, "vbench", batches=batch(score)[0])
+    assert result.scored == 4
+    ((reason, count),) = result.reasons["length@vbench-9"].items()
+    assert reason.startswith("KeyError: 'frame_7' (test_append.py:")
+    assert count == 2
+    assert "KeyError: 'frame_7'" in (run.path / "failures.log").read_text()
+
+
+def test_a_score_of_which_nobody_knows_what_it_was_made_with_is_none(run: Run) -> None:
+    def unknown() -> dict[str, str]:
+        raise PermissionError(13, "Permission denied", "dino.pth")
+
+    batches, seen = batch(facts=unknown)
+    result = appended(run, "vbench", batches=batches)
+    assert result.scored == 0
+    assert len(seen) == 6
+    assert "Permission denied" in next(iter(result.reasons["length@vbench-9"]))
 
 
 def test_merging_never_loses_or_alters_a_score(run: Run) -> None:
