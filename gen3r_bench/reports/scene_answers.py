@@ -14,8 +14,9 @@ from gen3r_bench.metrics.alignment import AlignmentError, ScaleRule, Similarity,
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.protocols.conditioning import conditioning_name
 from gen3r_bench.reports.explanation import decimals
+from gen3r_bench.runs.audit import random_metrics
 from gen3r_bench.runs.kept import Kept, SceneSource, kept_predictions
-from gen3r_bench.runs.record import RowEntry
+from gen3r_bench.runs.record import RowEntry, RunHeader
 from gen3r_bench.runs.store import Run
 from gen3r_bench.scene import Cameras, Prediction, Scene, conditioning_indices, invert_rigid
 
@@ -27,7 +28,8 @@ class Answer:
     Attributes:
         row: whose.
         prediction: as kept.
-        scores: (title, number) of every protocol that this prediction serves, in the order of the cards.
+        scores: (title, number) of every protocol that this prediction serves, in the order of the cards; numbers of
+            random weights are no scores.
         points: [n, H, W, 3] in the true world where it could be aligned, in its own where the scene has no depth; None
             where the prediction has no geometry.
         depth: [n, H, W] along the view, in the scene's unit where aligned; None as ``points``.
@@ -115,7 +117,7 @@ def scene_answers(
     for label in dict.fromkeys(labels):
         of_row = [item for item in same if item.record.row == label]
         if of_row:
-            answers.append(_answer(header.row(label), of_row, scene, true_points, metrics))
+            answers.append(_answer(header, label, of_row, scene, true_points, metrics))
     return SceneAnswers(
         run=run.path.resolve().name,
         dataset_title=first.entry.dataset_title,
@@ -147,7 +149,8 @@ def _check_names(
 
 
 def _answer(
-    row: RowEntry,
+    header: RunHeader,
+    label: str,
     items: Sequence[Kept],
     scene: Scene,
     true_points: NDArray[np.float32] | None,
@@ -156,10 +159,11 @@ def _answer(
     prediction = items[0].prediction()
     scores: dict[str, str] = {}
     for item in items:
+        random = random_metrics(item.record, header)
         for key, value in item.record.scores.items():
             bare, _, frames = key.partition("/")
             metric = metrics.get(bare)
-            if metric is not None:
+            if metric is not None and bare not in random:
                 title = f"{metric.title} ({frames})" if frames else metric.title
                 unit = f" {metric.unit}" if metric.unit in {"dB", "%"} else ""
                 scores[title] = f"{value:.{decimals(metric)}f}{unit}"
@@ -170,7 +174,7 @@ def _answer(
     similarity = None if own is None or true_points is None else _fit(prediction, own, scene, true_points, scale)
     points = None if own is None else (similarity or Similarity.identity()).apply(own)
     return Answer(
-        row=row,
+        row=header.row(label),
         prediction=prediction,
         scores=tuple(scores.items()),
         points=points,

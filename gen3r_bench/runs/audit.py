@@ -23,7 +23,7 @@ from gen3r_bench.runs.kept import card_of
 from gen3r_bench.runs.plan import record_key
 from gen3r_bench.runs.record import PlanEntry, Record, RunHeader, record_checksum
 from gen3r_bench.runs.rows import PREDICTIONS_SOURCE, entry_fingerprint
-from gen3r_bench.runs.store import RECORDS_NAME, Run, explained, read_header
+from gen3r_bench.runs.store import RECORDS_NAME, Run, explained, read_header, unexplained
 
 Check = Literal[
     "line", "checksum", "duplicate", "card", "plan", "partial", "missing", "key", "score", "random-weights",
@@ -216,6 +216,8 @@ def _record_findings(
         elif not metric.bounds[0] <= value <= metric.bounds[1]:
             low, high = metric.bounds
             yield Finding.about(record, "score", f"{key} is {value:g}; legal are {low:g} to {high:g}")
+    if (unknown := unexplained(record, header)) is not None:
+        yield Finding.about(record, "score", f"run.json does not say what {unknown} was computed with")
     for key in random_metrics(record, header):
         yield Finding.about(record, "random-weights", f"{key} was computed with random weights; it is no score")
 

@@ -139,13 +139,27 @@ def read_run(path: Path) -> Run:
     """Read a run folder without changing it.
 
     Raises:
-        StoreError: where a file is missing, damaged or of another version; names the file, the line and the fix.
+        StoreError: where a file is missing, damaged or of another version, or the header does not say what a score was
+            computed with; names the file, the line and the fix.
     """
-    header = read_header(path)
+    read_header(path)
     records, whole = _parse_records(path / RECORDS_NAME)
     size = (path / RECORDS_NAME).stat().st_size if (path / RECORDS_NAME).exists() else 0
     repeated = len(records) - len({record.checksum for record in records})
-    return Run(path, header, _newest(records), torn_tail=size > whole, repeated=repeated)
+    # again, after the records: another process may be writing, and says in the header what a record refers to first
+    header, newest = read_header(path), _newest(records)
+    for record in newest:
+        if (key := unexplained(record, header)) is not None:
+            raise StoreError(
+                f"{path / HEADER_NAME} does not say what {key} of {record.scene_id} ({record.row}) was computed with "
+                "(fix: restore the one that lay beside these records, or run it again with --fresh)"
+            )
+    return Run(path, header, newest, torn_tail=size > whole, repeated=repeated)
+
+
+def unexplained(record: Record, header: RunHeader) -> str | None:
+    """A metric of a record that refers to nothing in the header, such as to the stamp of random weights; or None."""
+    return next((key for key, name in record.made_with.items() if name not in header.provenances), None)
 
 
 class RecordWriter:

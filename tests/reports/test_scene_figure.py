@@ -47,6 +47,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return execute(plan, tmp_path_factory.mktemp("show") / "run", command="gen3r-bench run x", keep_predictions=True)
 
 
+def test_numbers_of_random_weights_are_no_scores(run: Run) -> None:
+    scene = run.records[0].scene_id
+    before = {answer.row.label: dict(answer.scores) for answer in scene_answers(run, scene, METRICS).answers}
+    facts = {"t": {"weights": "random-weights"}, "r": {"weights": "real"}}
+    made_with = {"freeze": {"chamfer@fps20k": "t"}, "oracle": {"chamfer@fps20k": "r"}}
+    records = tuple(r.model_copy(update={"made_with": made_with.get(r.row, {})}) for r in run.records)
+    header = run.header.model_copy(update={"provenances": facts})
+    stamped = dataclasses.replace(run, header=header, records=records)
+    after = {answer.row.label: dict(answer.scores) for answer in scene_answers(stamped, scene, METRICS).answers}
+    gone = {row: set(before[row]) - set(after[row]) for row in before}
+    assert gone == {"freeze": {METRICS["chamfer@fps20k"].title}, "oracle": set(), "wobble": set()}
+
+
 def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reports.synthetic import flat, write_run
 
 from gen3r_bench.errors import StoreError
+from gen3r_bench.runs import store
 from gen3r_bench.runs.record import CardEntry, Record, RunHeader
 from gen3r_bench.runs.store import RecordWriter, move_aside, read_header, read_run, write_atomically
 
@@ -188,3 +189,34 @@ def test_a_line_that_stands_twice_is_counted(tmp_path: Path) -> None:
     again = read_run(tmp_path)
     assert again.repeated == 1
     assert again.records == run.records
+
+
+def explained_record(writer: RecordWriter, scene: str, facts: dict[str, str]) -> None:
+    writer.append(record(scene).model_copy(update={"made_with": {"chamfer": writer.note_provenance(facts)}}))
+
+
+def test_a_header_that_does_not_explain_a_score_is_refused(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.write_header(header())
+        explained_record(writer, "a", {"weights": "random-weights"})
+    assert len(read_run(tmp_path).records) == 1
+    content = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**content, "provenances": {}}))
+    with pytest.raises(StoreError, match=r"run\.json does not say what chamfer of a \(r\) was computed with .*--fresh"):
+        read_run(tmp_path)
+
+
+def test_a_run_that_is_being_written_is_read_with_what_explains_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = store._parse_records
+    with RecordWriter(tmp_path) as writer:
+        writer.write_header(header())
+
+        def while_another_writes(path: Path) -> tuple[list[Record], int]:
+            explained_record(writer, "a", {"weights": "random-weights"})
+            return parse(path)
+
+        monkeypatch.setattr(store, "_parse_records", while_another_writes)
+        run = read_run(tmp_path)
+    assert run.header.provenances[run.records[0].made_with["chamfer"]] == {"weights": "random-weights"}

@@ -55,7 +55,7 @@ def _refusal(path: Path, findings: Sequence[Finding]) -> InputError:
     fixes = {
         "partial": "run it without --limit and --scenes",
         "missing": "the same command goes on where it stopped",
-        "random-weights": "give the metric its real weights and score again",
+        "random-weights": "give the metric its real weights and run it again with --fresh",
     }
     return InputError(
         f"{path}: {worst.message}{place}" + (f"; {more} more finding{'s' if more > 1 else ''}" if more else ""),

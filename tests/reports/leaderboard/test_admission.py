@@ -101,10 +101,14 @@ def test_a_schema_of_another_version(tmp_path: Path, metrics: Metrics) -> None:
 
 def test_scores_of_random_weights(tmp_path: Path, metrics: Metrics) -> None:
     facts = {"weights": "random-weights"}
-    run = make(tmp_path / "a", extra={"made_with": {"chamfer@fps20k": provenance_id(facts)}})
+    run = make(tmp_path / "a")
+    records = [{**one, "made_with": {"chamfer@fps20k": provenance_id(facts)}} for one in lines(run)]
+    rewrite(run, records, seal=True)
     header = json.loads((run.path / "run.json").read_text()) | {"provenances": {provenance_id(facts): facts}}
     (run.path / "run.json").write_text(json.dumps(header))
-    refused([run.path], metrics, "chamfer@fps20k was computed with random weights")
+    refused([run.path], metrics, r"chamfer@fps20k was computed with random weights.*run it again with --fresh")
+    (run.path / "run.json").write_text(json.dumps(header | {"provenances": {}}))
+    refused([run.path], metrics, "run.json does not say what chamfer@fps20k was computed with")
 
 
 def test_an_impossible_score_that_was_sealed_again(tmp_path: Path, metrics: Metrics) -> None:
