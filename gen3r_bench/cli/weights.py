@@ -42,7 +42,7 @@ def list_(name: Name = None, json_: options.Json = False) -> None:
 
 @app.command()
 def check(name: Name = None, json_: options.Json = False) -> None:
-    """Read every file that is here: hash, size, completeness. Exit 1 on a fault."""
+    """Read every file that is here: hash, size, completeness; say where the others come from. Exit 1 on a fault."""
     from gen3r_bench.weights import entries
 
     rows = [_row(entry, with_files=True) for entry in entries(name)]
@@ -54,6 +54,8 @@ def check(name: Name = None, json_: options.Json = False) -> None:
         for row in rows:
             for file in row["files"]:
                 typer.echo(f"{file['file']}  sha256 {file['sha256']}  {file['size_bytes']} bytes  {_verdict(file)}")
+            if row["state"] == "missing":
+                typer.echo(f"{row['place']}  not here; from {row['url'] or row['hub_id']}")
     if faults or any(row["state"] == "partial" for row in rows):
         raise typer.Exit(1)
 
@@ -88,7 +90,8 @@ def fetch(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fetch what is not here yet. A broken download is continued; a file of another hash is not kept.
+    """Fetch what is not here yet, or only as random numbers. A broken download is continued; a file of another hash is
+    not kept.
 
     Prints the files that came.
     """
@@ -102,13 +105,17 @@ def fetch(
         raise InputError(f"--from {source}", expected="a folder that holds the files")
     chosen = list({entry.name: entry for name in names for entry in entries(name)}.values())
     talk = Console(stderr=True, quiet=quiet)
-    wanted = [entry for entry in chosen if entry.state() != "present" or any(c.fault for c in check_files(entry))]
+    wanted = [
+        entry
+        for entry in chosen
+        if entry.state() != "present" or any(file.fault or file.random for file in check_files(entry))
+    ]
     for entry in chosen:
         if entry not in wanted:
-            talk.print(f"{entry.name} is here: {entry.path}", highlight=False, soft_wrap=True)
+            talk.print(f"{entry.name} is here: {entry.path}", highlight=False, markup=False, soft_wrap=True)
     by_hand = [entry for entry in wanted if source is None and entry.source is None]
     wanted = [entry for entry in wanted if entry not in by_hand]
-    _agree(wanted, talk, yes)
+    _agree(wanted, source, talk, yes)
     failed, came = False, list[str]()
     for entry in wanted:
         try:
@@ -133,11 +140,13 @@ def fetch(
         raise typer.Exit(1)
 
 
-def _agree(wanted: list[WeightEntry], talk: Any, yes: bool) -> None:
-    """Say what will come, under which licence; without --yes, ask where that forbids commercial use."""
+def _agree(wanted: list[WeightEntry], source: Path | None, talk: Any, yes: bool) -> None:
+    """Say what will come, from where, under which licence; without --yes, ask where that forbids commercial use."""
     for entry in wanted:
         restricted = " [bold]non-commercial use only[/bold]" if entry.non_commercial else ""
         talk.print(f"{entry.name}: {entry.title or entry.place} ({entry.size or 'size not published'})", soft_wrap=True)
+        way = f"  from {source or entry.source} to {entry.path}"
+        talk.print(way, highlight=False, markup=False, soft_wrap=True)
         talk.print(f"  licence: {entry.licence}{restricted}", highlight=False, soft_wrap=True)
     restricted_names = ", ".join(entry.name for entry in wanted if entry.non_commercial)
     if not restricted_names or yes:
@@ -243,10 +252,16 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
 
     table = table_of("name", "state", "size", "needed by", "licence", wrapped=("needed by", "licence"))
     for row in rows:
-        size = f"{row['bytes_here'] / GB:.2f} GB" if row["bytes_here"] else row["size"] or "–"
+        size = _size(row["bytes_here"]) if row["bytes_here"] else row["size"] or "–"
         table.add_row(row["name"], row["state"], size, ", ".join(row["needed_by"]), row["licence"])
     print_table(table, width=100)
     typer.echo(f"below {weights_root()} (GEN3R_BENCH_WEIGHTS); `gen3r-bench weights where NAME` prints paths")
+
+
+def _size(count: int) -> str:
+    """Bytes in the unit that leaves a figure before the point."""
+    unit, name = next(((unit, name) for unit, name in ((GB, "GB"), (1e6, "MB")) if count >= unit), (1e3, "kB"))
+    return f"{count / unit:.2f} {name}"
 
 
 def _verdict(file: dict[str, Any]) -> str:

@@ -6,16 +6,18 @@ the next one. Folders of a Hugging Face model are not fetched here: ``hf downloa
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from gen3r_bench.errors import InputError, StoreError
-from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX, sha256_of
+from gen3r_bench.metrics.weight_files import RANDOM_SUFFIX, marked_random, sha256_of
 from gen3r_bench.weights.check import download_fault
 from gen3r_bench.weights.entry import WeightEntry
 from gen3r_bench.weights.ledger import record
@@ -57,7 +59,7 @@ def copy_from(entry: WeightEntry, folder: Path) -> list[Path]:
     An archive is taken as it was downloaded.
 
     Raises:
-        InputError: where the folder does not hold it.
+        InputError: where the folder does not hold it, or holds random numbers in its place.
         StoreError: where it cannot be copied, or is not the published file.
     """
     if entry.place.endswith("/") and not entry.is_archive:
@@ -67,6 +69,8 @@ def copy_from(entry: WeightEntry, folder: Path) -> list[Path]:
     source = next((path for path in candidates if path.is_file()), None)
     if source is None:
         raise InputError(f"{folder} does not hold {entry.name}", expected=f"{name} in it, or {entry.place}")
+    if marked_random(source):
+        raise InputError(f"{source} is marked as random numbers, made for a test", expected="the published file")
     part = _part_of(entry)
     with _explained(f"copy {source}"):
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +107,10 @@ def _download(url: str, part: Path, bar: Bar | None) -> None:
     import pooch
 
     with part.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"{url} is being downloaded by another process (fix: wait for it)") from error
         begun = stream.tell()
         # compressed on its way, a file could not be continued
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
@@ -139,10 +147,14 @@ def _put_in_place(entry: WeightEntry, part: Path, source: str) -> list[Path]:
     if entry.is_archive:
         return _unpack(entry, part, source)
     os.replace(part, entry.path)
-    # numbers that came from a publisher are no longer those of a test
-    entry.path.with_name(entry.path.name + RANDOM_SUFFIX).unlink(missing_ok=True)
+    _unmark(entry.path)
     record({entry.path: digest}, source)
     return [entry.path]
+
+
+def _unmark(path: Path) -> None:
+    """Numbers that came from a publisher are no longer those of a test."""
+    path.with_name(path.name + RANDOM_SUFFIX).unlink(missing_ok=True)
 
 
 def _unpack(entry: WeightEntry, part: Path, source: str) -> list[Path]:
@@ -154,7 +166,7 @@ def _unpack(entry: WeightEntry, part: Path, source: str) -> list[Path]:
         try:
             with zipfile.ZipFile(part) as archive:
                 archive.extractall(unpacked)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             part.unlink()
             raise StoreError(f"{source} is no whole zip archive ({error}; nothing was kept)") from error
         root = unpacked / (entry.archive_root or "")
@@ -167,6 +179,7 @@ def _unpack(entry: WeightEntry, part: Path, source: str) -> list[Path]:
             target = entry.path / name
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(root / name, target)
+            _unmark(target)
             placed[target] = sha256_of(target)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -284,6 +285,50 @@ def test_a_wrong_archive_leaves_nothing(server: Server, root: Path, content: byt
     assert files_below(root) == set()
 
 
+def test_a_damaged_archive_leaves_nothing(server: Server, root: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as content:
+        content.writestr("top/a.pth", CONTENT)
+    whole = bytearray(buffer.getvalue())
+    first = 30 + len("top/a.pth")  # of the compressed stream: a kind of block that there is not
+    whole[first] |= 0b111
+    server.files["/all.zip"] = bytes(whole)
+    with pytest.raises(StoreError, match=r"is no whole zip archive .*nothing was kept"):
+        fetch(archive(server, needs=("a.pth",)))
+    assert files_below(root) == set()
+
+
+def test_an_archive_takes_the_mark_of_random_numbers_away(server: Server, root: Path) -> None:
+    server.files["/all.zip"] = zipped({"top/a.pth": b"a", "top/sub/b.json": b"b"})
+    (root / "hub").mkdir(parents=True)
+    (root / "hub/a.pth").write_bytes(b"random")
+    (root / "hub/a.pth.random-weights").touch()
+    fetch(archive(server))
+    assert files_below(root) == {"hub/a.pth", "hub/sub/b.json", "fetched.json"}
+
+
+def test_a_file_is_downloaded_by_one_process_at_a_time(server: Server, root: Path) -> None:
+    (root / "net").mkdir(parents=True)
+    with (root / "net/.net.part").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(CONTENT[:1000])
+        other.flush()
+        with pytest.raises(StoreError, match="is being downloaded by another process"):
+            fetch(entry(server))
+        assert (root / "net/.net.part").read_bytes() == CONTENT[:1000]
+    assert not server.asked
+    fetch(entry(server))
+    assert (root / "net/model.pth").read_bytes() == CONTENT
+
+
+def test_random_numbers_are_not_copied_as_weights(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.pth").write_bytes(b"random")
+    (tmp_path / "model.pth.random-weights").touch()
+    with pytest.raises(InputError, match=r"model\.pth is marked as random numbers.*expected the published file"):
+        copy_from(entry(sha256=None), tmp_path)
+    assert files_below(root) == set()
+
+
 def test_an_archive_cannot_write_outside_of_its_place(server: Server, root: Path, tmp_path: Path) -> None:
     content = zipped({"../../escaped.txt": b"x", "/tmp/absolute.txt": b"y", "a.pth": b"a"})
     server.files["/all.zip"] = content
@@ -356,9 +401,11 @@ def listed(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[WeightEntry]
 
 
 def test_the_command_fetches_what_is_missing(listed: list[WeightEntry], server: Server, root: Path) -> None:
+    assert f"{root / 'net/model.pth'}  not here; from {server.url()}" in run("check", "net").stdout
     done = run("fetch", "net")
     assert done.stdout.split() == [str(root / "net/model.pth")]
     assert "net: net/model.pth (size not published)" in done.stderr
+    assert f"from {server.url()} to {root / 'net/model.pth'}" in done.stderr
     assert "licence: MIT" in done.stderr
     again = run("fetch", "net")
     assert again.stdout == ""
@@ -369,6 +416,12 @@ def test_the_command_fetches_what_is_missing(listed: list[WeightEntry], server: 
     assert f"another sha256 than {DIGEST[:8]}" in run("check", "net", code=1).stdout
     run("fetch", "net", "--quiet")
     assert (root / "net/model.pth").read_bytes() == CONTENT
+    (root / "net/model.pth").write_bytes(b"random")
+    (root / "net/model.pth.random-weights").touch()
+    assert "random numbers, made for a test" in run("check", "net").stdout
+    run("fetch", "net")
+    assert (root / "net/model.pth").read_bytes() == CONTENT
+    assert run("list", "net").stdout.count("1.28 MB") == 1
     assert run("where", "net").stdout.strip() == str(root / "net/model.pth")
     assert json.loads(run("where", "net", "--json").stdout) == {"net": str(root / "net/model.pth")}
 
