@@ -118,7 +118,7 @@ def lpips(pred: ArrayLike, gt: ArrayLike, *, net: Net = "vgg", device: str = "cp
         for start in range(0, len(gt_clip), step):
             part = slice(start, start + step)
             values = model(_scaled(pred_clip, "pred", part, device), _scaled(gt_clip, "gt", part, device))
-            scores[part] = values.flatten().double().cpu().numpy()
+            scores[part] = values.flatten().cpu().numpy()  # not made float64 before: mps has none
     return scores
 
 

@@ -30,19 +30,22 @@ def _sha256(path: Path, size: int, modified_ns: int) -> str:
 
 
 def obstacle(path: Path, sha256: str, fetch: str) -> str | None:
-    """Why a file of weights cannot be used, or None where it can: it is missing, or is not the published one.
+    """Why a file of weights cannot be used, or None where it can: it is missing, unreadable, or not the published one.
 
     Args:
         path: where it belongs.
         sha256: the hash that its publisher names, in full or its first digits.
         fetch: the command that brings it.
     """
-    if not path.is_file():
-        # the command first: a table may cut a long reason short
-        return f"weights missing, run {fetch} ({path} is not there)"
-    if marked_random(path):
-        return None
-    digest = sha256_of(path)
+    try:
+        if not path.is_file():
+            # the command first: a table may cut a long reason short
+            return f"weights missing, run {fetch} ({path} is not there)"
+        if marked_random(path):
+            return None
+        digest = sha256_of(path)
+    except OSError as error:
+        return f"weights cannot be read: {error.strerror} ({path})"
     if digest.startswith(sha256):
         return None
     return (

@@ -19,7 +19,7 @@ from random_backbones import random_state, write_backbone
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics import lpips as exported
-from gen3r_bench.metrics import perceptual
+from gen3r_bench.metrics import perceptual, weight_files
 from gen3r_bench.metrics.perceptual import BACKBONES, NETS, lpips, provenance, unavailable
 from gen3r_bench.torchvision_import import import_torchvision
 
@@ -172,6 +172,31 @@ def test_floats_from_0_to_1_are_the_same_as_bytes() -> None:
     )
 
 
+def test_a_device_without_float64_gives_scores_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As mps, which cannot be had here."""
+
+    class OnlyFloat32:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self._tensor = tensor
+
+        def flatten(self) -> OnlyFloat32:
+            return OnlyFloat32(self._tensor.flatten())
+
+        def double(self) -> None:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+        def cpu(self) -> torch.Tensor:
+            return self._tensor
+
+    pred, gt = clips()
+    expected = lpips(pred, gt, net="squeeze")
+    original = perceptual._model("squeeze", "cpu")
+    monkeypatch.setattr(perceptual, "_model", lambda net, device: lambda *frames: OnlyFloat32(original(*frames)))
+    found = lpips(pred, gt, net="squeeze")
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_frames_may_be_views_and_read_only() -> None:
     pred, gt = clips(frames=4)
     view = np.ascontiguousarray(pred[:, :, ::-1])[:, :, ::-1][::2]
@@ -252,6 +277,17 @@ def test_a_file_that_is_not_the_published_one_gives_no_score(tmp_path: Path, mon
     assert unavailable("squeeze") is None
     assert "weights" not in provenance("squeeze")
     assert provenance("squeeze")["backbone sha256"] == digest
+
+
+def test_a_file_that_cannot_be_read_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(weight_files, "marked_random", forbidden)
+    reason = unavailable("vgg")
+    assert reason is not None
+    assert reason.startswith("weights cannot be read: Permission denied (")
+    assert reason.endswith("vgg16-397923af.pth)")
 
 
 def test_what_a_score_is_made_with(root: Path) -> None:

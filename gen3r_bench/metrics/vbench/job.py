@@ -119,7 +119,8 @@ def probe(interpreter: str) -> Probe:
         done = subprocess.run(
             [interpreter, str(WORKER), "--probe"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_PROBE_SECONDS,
             check=False,
             stdin=subprocess.DEVNULL,

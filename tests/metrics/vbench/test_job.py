@@ -188,7 +188,10 @@ class TestProbe:
         python.path.unlink()
         assert probe(str(python.path)) is first
 
-    @pytest.mark.parametrize("body", ["import nothing_of_that_name", "print('hello')", "sys.exit(2)"])
+    @pytest.mark.parametrize(
+        "body",
+        ["import nothing_of_that_name", "print('hello')", "sys.exit(2)", "sys.stdout.buffer.write(b'\\xff')"],
+    )
     def test_what_is_no_interpreter(self, tmp_path: Path, body: str) -> None:
         path = tmp_path / "python"
         path.write_text(f"#!{sys.executable}\nimport sys\n{body}\n")
