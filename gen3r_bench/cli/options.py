@@ -256,7 +256,7 @@ def progress_bar(word: str, quiet: bool) -> Iterator[Callable[[str, int, int], N
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[at]}"),
+        TextColumn("{task.fields[at]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True, quiet=quiet), disable=quiet, transient=True) as bar:
         task = bar.add_task(word, total=None, at="")

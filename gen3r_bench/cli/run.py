@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Mapping
 
+    from rich.console import Console
+
     from gen3r_bench.metrics.vbench import VbenchOptions
     from gen3r_bench.runs.append import BatchScorer
     from gen3r_bench.runs.plan import Plan
@@ -115,6 +117,7 @@ def carry_out(
     Where a card asks for VBench's metrics and they are ready here, predictions are kept, and scored at the end.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -130,12 +133,13 @@ def carry_out(
     from gen3r_bench.runs.videos import vbench_scorers
 
     talk = Console(stderr=True, quiet=quiet)
+    shown = escape(str(folder))
     if fresh and (folder / HEADER_NAME).exists():
-        talk.print(f"Moved the earlier run to {move_aside(folder)}")
+        talk.print(f"Moved the earlier run to {move_aside(folder)}", markup=False)
     asked = {key for card in plan.cards for key in card.metrics}
     ready = {key: scorer for key, scorer in vbench_scorers(vbench).items() if key in asked and not scorer.obstacle()}
     if ready and not keep_predictions:
-        talk.print(f"Predictions are kept below {folder}: VBench scores them at the end.", highlight=False)
+        talk.print(f"Predictions are kept below {shown}: VBench scores them at the end.", highlight=False)
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -159,7 +163,7 @@ def carry_out(
             try:
                 result, reasons = _score_videos(folder, ready, roots=roots, device=plan.device, quiet=quiet)
             except InputError as error:  # an earlier run without VBench, which kept no predictions, is finished
-                talk.print(f"VBench scored nothing: {error}", highlight=False)
+                talk.print(f"VBench scored nothing: {error}", highlight=False, markup=False)
     except KeyboardInterrupt:
         talk.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
@@ -167,19 +171,17 @@ def carry_out(
     failed = [record for record in result.records if record.status == "failed"]
     cards = result.header.protocols
     tables = sorted({number for card in cards for number in card.paper_tables})
-    talk.print(f"\nRun folder: [bold]{folder}[/bold]  (run.json, records.jsonl)", highlight=False)
+    talk.print(f"\nRun folder: [bold]{shown}[/bold]  (run.json, records.jsonl)", highlight=False)
     if failed:
         talk.print(
             f"[red]{len(failed)} of {len(result.records)} records failed[/red]; reasons stand in records.jsonl, "
             f"tracebacks in {FAILURES_NAME}. The same command tries them again.",
             highlight=False,
         )
-    for key, counts in reasons.items():
-        for reason, count in counts.most_common():
-            talk.print(f"[red]{key}[/red]: no score for {count} records: {reason}", highlight=False)
+    print_reasons(talk, reasons)
     if tables:
         talk.print(
-            f"Next: [bold]gen3r-bench table --table {tables[0]} --runs {folder}[/bold]  beside the paper's Table "
+            f"Next: [bold]gen3r-bench table --table {tables[0]} --runs {shown}[/bold]  beside the paper's Table "
             f"{tables[0]}, or add your method with [bold]--method file.py:Class[/bold]",
             highlight=False,
         )
@@ -202,6 +204,16 @@ def _score_videos(
             folder, chosen, registry.metrics(), roots=roots, device=device, batches=ready, progress=step
         )
     return found.run, found.reasons
+
+
+def print_reasons(talk: Console, reasons: Mapping[str, Counter[str]]) -> None:
+    """Say why metrics have no score, by metric key, and for how many records."""
+    from rich.text import Text
+
+    for key, counts in reasons.items():
+        for reason, count in counts.most_common():
+            # a reason is no markup: the [perceptual] of a pip command would be taken for a style, and vanish
+            talk.print(Text.assemble((key, "red"), f": no score for {count} records: {reason}"))
 
 
 def print_tables(run: Run, *, as_json: bool) -> None:

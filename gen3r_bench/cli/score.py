@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from gen3r_bench.cli import options
-from gen3r_bench.cli.run import carry_out, print_tables
+from gen3r_bench.cli.run import carry_out, print_reasons, print_tables
 from gen3r_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -215,10 +215,9 @@ def _append(
         talk.print("Interrupted. What is finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
     print_tables(found.run, as_json=as_json)
-    talk.print(f"\nAppended {found.scored} scores to {run}; the earlier ones are untouched.", highlight=False)
-    for key, reasons in found.reasons.items():
-        for reason, count in reasons.most_common():
-            talk.print(f"[red]{key}[/red]: no score for {count} records: {reason}", highlight=False)
+    said = f"\nAppended {found.scored} scores to {run}; the earlier ones are untouched."
+    talk.print(said, highlight=False, markup=False)
+    print_reasons(talk, found.reasons)
     if found.without_prediction:
         talk.print(f"{found.without_prediction} records lack a metric, but the run kept no prediction of theirs.")
     if found.reasons:

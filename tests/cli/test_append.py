@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from cli.test_run import gen3r_bench
+from rich.console import Console
 
+from gen3r_bench.cli.run import print_reasons
 from gen3r_bench.runs.store import read_run
 
 
@@ -37,6 +41,7 @@ def test_a_metric_is_appended_and_shown(folder: Path) -> None:
     [
         (("r", "--metrics", "lpis"), "unknown metric 'lpis'; did you mean 'lpips'"),
         (("r", "--metrics", "chamfer"), "metric 'chamfer' for a run"),
+        (("r", "--metrics", " , "), "no metric; expected one or more, by name, key or family"),
         (("r",), "only r; expected a run's folder with --metrics"),
         (("--metrics", "ssim"), "--metrics without a run"),
         (("r", "--metrics", "ssim", "-p", "geom-1view", "--limit", "1"), "--protocol, --limit with a run"),
@@ -55,3 +60,10 @@ def test_a_run_without_predictions_says_how_to_get_them(tmp_path: Path) -> None:
     gen3r_bench("run", "-p", "appearance-1view", "--limit", 1, "--out", "r", "--quiet", cwd=tmp_path)
     error = gen3r_bench("score", "r", "--metrics", "ssim@torchmetrics", cwd=tmp_path, code=2).stderr
     assert "gen3r-bench run -p appearance-1view --limit 1 --out r --quiet --keep-predictions --fresh" in error
+
+
+def test_a_reason_is_printed_word_for_word() -> None:
+    reason = "lpips is not installed: run pip install 'gen3r-bench[perceptual]' [/red] [bold]"
+    console = Console(file=io.StringIO(), width=200)
+    print_reasons(console, {"lpips@vgg": Counter({reason: 3})})
+    assert console.file.getvalue() == f"lpips@vgg: no score for 3 records: {reason}\n"  # type: ignore[attr-defined]
