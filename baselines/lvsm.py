@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
 
@@ -59,13 +61,21 @@ class LvsmMethod(Method):
     )
 
     def __init__(
-        self, network: Lvsm, *, side: int, device: str, one_view_trained: bool = False, sha256: str | None = None
+        self,
+        network: Lvsm,
+        *,
+        side: int,
+        device: str,
+        one_view_trained: bool = False,
+        sha256: str | None = None,
+        targets_at_once: int = TARGETS_AT_ONCE,
     ) -> None:
         self._network = network.to(device).eval().requires_grad_(False)
         self._side = side
         self._device = device
         self._one_view_trained = one_view_trained
         self._sha256 = sha256
+        self._targets_at_once = targets_at_once
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
@@ -107,6 +117,28 @@ class LvsmMethod(Method):
     def checkpoint_sha256(self) -> str | None:
         return self._sha256
 
+    def rounding_variants(self) -> Mapping[str, Callable[[], LvsmMethod]]:
+        def variant(targets_at_once: int, dtype: torch.dtype | None = None) -> LvsmMethod:
+            return LvsmMethod(
+                self._network if dtype is None else copy.deepcopy(self._network).to(dtype),
+                side=self._side,
+                device=self._device,
+                one_view_trained=self._one_view_trained,
+                sha256=self._sha256,
+                targets_at_once=targets_at_once,
+            )
+
+        def in_float64() -> LvsmMethod:
+            import torch
+
+            return variant(self._targets_at_once, torch.float64)
+
+        return {
+            "one target at a time": lambda: variant(1),
+            "all targets at once": lambda: variant(2**16),
+            "float64": in_float64,
+        }
+
     def predict(self, conditioning: Conditioning) -> Prediction:
         import torch
 
@@ -121,12 +153,12 @@ class LvsmMethod(Method):
         images = torch.from_numpy(_resized_frames(conditioning.rgb, side)).permute(0, 3, 1, 2).float() / 255
         rays = pluecker_rays(normalised_poses(cameras.world_from_cam), cameras, side)
         rgb = np.empty((conditioning.num_frames, height, width, 3), dtype=np.uint8)
+        at_once, dtype = self._targets_at_once, next(self._network.parameters()).dtype
         with torch.inference_mode():
-            views = images.to(self._device)[None], rays[shown].to(self._device)[None]
-            scene = self._network.encode(*views)
-            for start in range(0, len(rgb), TARGETS_AT_ONCE):
-                some = rays[start : start + TARGETS_AT_ONCE].to(self._device)[None]
-                rgb[start : start + TARGETS_AT_ONCE] = _pixels(self._network.render(scene, some)[0], height)
+            scene = self._network.encode(*(part.to(self._device, dtype)[None] for part in (images, rays[shown])))
+            for start in range(0, len(rgb), at_once):
+                some = rays[start : start + at_once].to(self._device, dtype)[None]
+                rgb[start : start + at_once] = _pixels(self._network.render(scene, some)[0], height)
         adaptations = []
         if side != height:
             adaptations.append(

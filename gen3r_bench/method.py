@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -91,6 +92,14 @@ class Method(ABC):
     def checkpoint_sha256(self) -> str | None:
         """Hash of the weights in use; None for a method without weights."""
         return None
+
+    def rounding_variants(self) -> Mapping[str, Callable[[], Method]]:
+        """Other ways to compute the same answers, by name, such as another chunk or ``float64``; made when called.
+
+        They differ from this one in rounding alone: ``gen3r-bench regress --update`` measures over them how far a score
+        moves by itself. Override it where there is a choice.
+        """
+        return {}
 
     @abstractmethod
     def predict(self, conditioning: Conditioning) -> Prediction:

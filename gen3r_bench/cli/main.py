@@ -14,6 +14,7 @@ from gen3r_bench.cli.explain import explain
 from gen3r_bench.cli.export import export
 from gen3r_bench.cli.ls import app as ls_app
 from gen3r_bench.cli.plan import plan
+from gen3r_bench.cli.regress import regress
 from gen3r_bench.cli.run import run
 from gen3r_bench.cli.score import score
 from gen3r_bench.cli.show import show
@@ -49,6 +50,7 @@ app.command()(explain)
 app.command()(export)
 app.command()(show)
 app.command()(verify)
+app.command()(regress)
 app.command()(plan)
 app.command()(train)
 data_app.command()(doctor)

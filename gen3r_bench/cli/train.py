@@ -32,7 +32,7 @@ def train(
     if steps is not None and steps != recipe.schedule.steps:
         recipe = recipe.with_steps(steps)
         name = f"{name}-{steps}-steps"
-    from gen3r_bench.runs.environment import capture_environment
+    from gen3r_bench.runs.environment import capture_environment, code_commit
     from gen3r_bench.training import loop
     from gen3r_bench.training.release import release
 
@@ -49,29 +49,8 @@ def train(
     import torch
 
     device = "cpu" if cpu or not torch.cuda.is_available() else "cuda"
-    origin = {"commit": _commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
+    origin = {"commit": code_commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
     for path in release(recipe, network, folder, name, origin=origin):
         typer.echo(path)
     if not quiet:
         typer.echo(f"Next: gen3r-bench run -p appearance-2view -m {method}@{folder / name}.safetensors", err=True)
-
-
-def _commit() -> str:
-    """Commit of the code that runs, with "+changes" where files differ from it; "" outside a checkout."""
-    import subprocess
-
-    import gen3r_bench
-
-    folder = Path(gen3r_bench.__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
-        except OSError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    # an environment may lie inside somebody else's repository
-    if git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return ""
-    return f"{git('rev-parse', 'HEAD')}{'+changes' if git('status', '--porcelain', '-uno') else ''}"

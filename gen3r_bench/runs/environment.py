@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -40,3 +41,20 @@ def capture_environment(device: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return facts
+
+
+def code_commit() -> str:
+    """Commit of the code that runs, with "+changes" where files differ from it; "" outside a checkout."""
+    folder = Path(gen3r_bench.__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # an environment may lie inside somebody else's repository
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return ""
+    return f"{git('rev-parse', 'HEAD')}{'+changes' if git('status', '--porcelain', '-uno') else ''}"

@@ -6,7 +6,7 @@ import hashlib
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
@@ -34,6 +34,12 @@ class Row(ABC):
 
     entry: RowEntry
     pred_fps_start: Literal["first", "middle"] | None = None
+    contract: Contract | None = None
+    """Of a method's row; other rows promise nothing."""
+
+    def rounding_variants(self) -> Mapping[str, Callable[[], Row]]:
+        """The same row, computed in other ways that differ in rounding alone, by name."""
+        return {}
 
     def fingerprint(self, scene_id: str) -> str:
         """What decides this row's answer, besides the scene and the seed."""
@@ -53,8 +59,15 @@ class MethodRow(Row):
 
     def __init__(self, method: Method, entry: RowEntry) -> None:
         self.entry = entry
+        self.contract = method.contract
         self._method = method
         self._mutex = threading.Lock()
+
+    def rounding_variants(self) -> Mapping[str, Callable[[], Row]]:
+        return {
+            name: lambda make=make: MethodRow(make(), self.entry)  # type: ignore[misc]
+            for name, make in self._method.rounding_variants().items()
+        }
 
     def refusal(self, conditioning: Conditioning) -> str | None:
         return self._method.contract.refusal(conditioning)

@@ -1,0 +1,159 @@
+"""``gen3r-bench regress``: has a commit moved a score of a reference checkpoint?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gen3r_bench.cli import options
+from gen3r_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gen3r_bench.regression.golden import Golden
+    from gen3r_bench.regression.subset import Guarded
+
+
+def regress(
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method", "-m", metavar="ID[@CHECKPOINT]", help="Row to check; repeatable.  [default: every golden's]"
+        ),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option("--protocol", "-p", help="Protocol; repeatable.  [default: every golden's]")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Dataset; repeatable.  [default: every golden's]")
+    ] = None,
+    data_root: options.DataRoots = None,
+    goldens: Annotated[
+        Path | None, typer.Option("--goldens", metavar="DIR", help="Folder of goldens.  [default: the shipped ones]")
+    ] = None,
+    device: options.Device = "cpu",
+    jobs: options.Jobs = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Measure and calibrate anew, and write goldens instead of checking them.")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="With --update: why the new numbers are right.")] = "",
+    scenes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scenes", help="With --update: a scene; repeatable.  [default: the old golden's, else a fixed few]"
+        ),
+    ] = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--over",
+            metavar="VARIANT",
+            help="With --update: calibrate on this variant alone, such as '1 thread'; repeatable.  [default: all]",
+        ),
+    ] = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run the subset of every golden again and compare it scene by scene with the golden scores.
+
+    Exit code 0 where every score stays within its calibrated tolerance, 1 where one does not, where a scene fails or is
+    missing, or where a card, weights or files are others; 2 on wrong usage. --update makes goldens, of any checkpoint:
+    gen3r-bench regress --method gen3r@official --protocol geom-1view --update --reason "first" --goldens DIR
+    """
+    from gen3r_bench.regression.golden import Wanted, chosen, read_goldens, reference_folder
+    from gen3r_bench.regression.subset import to_update
+    from gen3r_bench.runs.environment import code_commit
+
+    folder = goldens or reference_folder()
+    device = options.checked_device(device)
+    roots = options.data_roots(dataset or ["mini"], data_root)
+    wanted = Wanted(tuple(method or ()), tuple(protocol or ()), tuple(dataset or ()))
+    if not update:
+        for name, given in (("--reason", reason), ("--scenes", scenes), ("--over", over)):
+            if given:
+                raise InputError(f"{name} without --update", expected="both: a check takes these from the golden")
+        _check(chosen(read_goldens(folder), wanted), roots, device, jobs, junit, as_json=json_, quiet=quiet)
+        return
+    if not reason.strip():
+        raise InputError("--update without a reason", expected="why the new numbers are right", fix="--reason TEXT")
+    if junit is not None:
+        raise InputError("--junit with --update", expected="one of them: an update checks nothing")
+    if goldens is None and not code_commit():
+        raise InputError("--update of the shipped goldens outside a checkout", expected="--goldens DIR")
+    guarded = to_update(folder, wanted, tuple(scenes or ()), roots, device)
+    _update(guarded, folder, roots, device, reason.strip(), tuple(over or ()), as_json=json_, quiet=quiet)
+
+
+def _check(
+    goldens: Mapping[Path, Golden],
+    roots: Mapping[str, Path],
+    device: str,
+    jobs: int | None,
+    junit: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run and judge goldens, print what was found, and leave with 1 where one is breached."""
+    from gen3r_bench.regression.check import check
+    from gen3r_bench.regression.report import judgements_json, print_judgements, write_junit
+
+    total = sum(len(golden.records) for golden in goldens.values())
+    done = 0
+    with options.progress_bar("running", quiet) as bar:
+
+        def step(what: str, records: int) -> None:
+            nonlocal done
+            done += records
+            bar(what, done, total)
+
+        judgements = check(goldens, roots=roots, device=device, jobs=jobs or options.default_jobs(), progress=step)
+    if as_json:
+        typer.echo(json.dumps(judgements_json(judgements), indent=1, ensure_ascii=False))
+    else:
+        print_judgements(options.table_console(), judgements)
+    if junit is not None:
+        write_junit(judgements, junit)
+    breached = [one.golden for one in judgements if not one.ok]
+    if breached and not quiet:
+        one = breached[0]
+        scenes = " ".join(f"--scenes {scene}" for scene in one.header.plan[0].scenes)
+        row = f"-p {one.protocol} -d {one.dataset} -m {one.spec}"
+        typer.echo(
+            f"Look closer: gen3r-bench run {row} {scenes} --no-diagnostics --keep-predictions\n"
+            "Meant to move? gen3r-bench regress --update --reason TEXT",
+            err=True,
+        )
+    if breached:
+        raise typer.Exit(1)
+
+
+def _update(
+    guarded: Sequence[Guarded],
+    folder: Path,
+    roots: Mapping[str, Path],
+    device: str,
+    reason: str,
+    over: tuple[str, ...],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make goldens, group by group, and print what they tolerate; a group is written when it is finished."""
+    from rich.console import Console
+
+    from gen3r_bench.regression.calibrate import update
+    from gen3r_bench.regression.report import print_updates, updates_json
+
+    talk = Console(stderr=True, quiet=quiet)
+    with talk.status("starting") as status:
+        updates = update(guarded, folder, reason=reason, device=device, roots=roots, over=over, progress=status.update)
+    if as_json:
+        typer.echo(json.dumps(updates_json(updates), indent=1, ensure_ascii=False))
+    else:
+        print_updates(options.table_console(), updates)

@@ -1,0 +1,1 @@
+"""Golden scores of the shipped checkpoints, data only: see docs/regression.md."""
