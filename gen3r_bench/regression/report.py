@@ -46,13 +46,15 @@ def print_judgements(console: Console, judgements: Sequence[Judgement]) -> None:
     for one in judgements:
         if not one.ok:
             _print_breaches(console, one, width)
+    console.print()
+    for one in judgements:
         for note in one.notes:
             console.print(Text(f"{printable(one.golden.title)}: {printable(note)}", style="yellow"), width=width)
     bad = sum(not one.ok for one in judgements)
     verdict = f"{bad} of {len(judgements)} goldens breached" if bad else f"All {len(judgements)} goldens hold"
     console.print(Text(f"{verdict}.", style="bold red" if bad else "bold"), width=width)
     console.print(
-        Text("same: to the last digit; within: moved, but not beyond its tolerance; closest: the largest part of it."),
+        Text("same: to the last digit; within: moved by no more than its tolerance; closest: the largest part of it."),
         width=width,
     )
 

@@ -1,0 +1,110 @@
+"""``gen3r-bench regress``: the real command, on the shipped goldens and on goldens of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from cli.test_run import METHOD, gen3r_bench
+
+from gen3r_bench.regression.golden import Golden, read_golden, reference_folder, write_golden
+
+
+def test_the_shipped_goldens_hold_on_this_machine(tmp_path: Path) -> None:
+    """The gate itself, as CI and the workflow file run it."""
+    done = gen3r_bench("regress", "--json", "--junit", "gate.xml", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["ok"], done.stdout
+    assert {Path(one["file"]).name for one in found["goldens"]} == {p.name for p in reference_folder().glob("*.json")}
+    assert "lvsm@reference" in {one["row"] for one in found["goldens"]}
+    scores = [score for one in found["goldens"] for score in one["scores"]]
+    assert {score["outcome"] for score in scores} <= {"same", "within", "new"}
+    document = ElementTree.parse(tmp_path / "gate.xml").getroot()
+    assert document.tag == "testsuites"
+    assert (int(document.attrib["failures"]), int(document.attrib["errors"])) == (0, 0)
+    assert int(document.attrib["tests"]) == len(scores) + 4 * len(found["goldens"])
+
+
+def moved_golden(path: Path, by: float) -> Golden:
+    """A golden whose first score is moved, as a bad commit would move it; everything else fits."""
+    golden = read_golden(path)
+    first = golden.records[0]
+    scores = {key: value + by * (key == "auc30@hist1deg") for key, value in first.scores.items()}
+    return golden.model_copy(
+        update={"records": (first.model_copy(update={"scores": scores}).sealed(), *golden.records[1:])}
+    )
+
+
+def test_goldens_are_made_hold_and_trip(tmp_path: Path) -> None:
+    (tmp_path / "still.py").write_text(METHOD)
+    made = gen3r_bench(
+        "regress", "--update", "--reason", "first ones", "--goldens", "g", "-m", "still.py:Still", "-p", "camera-1view",
+        "--scenes", "test/000", "--over", "1 thread", cwd=tmp_path,
+    )  # fmt: skip
+    assert "still · camera-1view · mini" in made.stdout
+    assert "Not observed: 2 threads: not asked for." in made.stdout
+    (path,) = (tmp_path / "g").glob("*.json")
+    golden = read_golden(path)
+    assert (golden.reason, golden.spec, path.name) == ("first ones", "still.py:Still", "still.camera-1view.mini.json")
+    assert golden.calibration.observed[0].variables["OMP_NUM_THREADS"] == "1"
+
+    held = gen3r_bench("regress", "--goldens", "g", cwd=tmp_path)
+    assert "All 1 goldens hold." in held.stdout
+    assert max(map(len, held.stdout.splitlines())) <= 100
+
+    write_golden(moved_golden(path, 0.25), path.parent)
+    # what a method's own file says is part of the cause
+    (tmp_path / "still.py").write_text(METHOD.replace("Nothing moves", "Nothing moves at all"))
+    tripped = gen3r_bench("regress", "--goldens", "g", "-m", "still", "--junit", "j.xml", cwd=tmp_path, code=1)
+    assert "1 of 1 goldens breached." in tripped.stdout
+    assert max(map(len, tripped.stdout.splitlines())) <= 100
+    words = " ".join(tripped.stdout.split())
+    for text in ("test/000", "auc30@hist1deg", "-0.25", "0.003", "moved", "Look first at the method's own code"):
+        assert text in words
+    assert "row source still.py sha256:" in words
+    assert "Look closer: gen3r-bench run -p camera-1view -d mini -m still.py:Still --scenes test/000" in tripped.stderr
+    document = ElementTree.parse(tmp_path / "j.xml").getroot()
+    (failed,) = [case for case in document.iter("testcase") if case.find("failure") is not None]
+    assert failed.attrib["name"] == "test/000 (42) auc30@hist1deg"
+    assert failed.find("failure").attrib["message"].startswith("moved: golden 1.25, now 1, tolerance 0.003")
+    assert document.attrib["failures"] == "1"
+
+    quiet = gen3r_bench("regress", "--goldens", "g", "--json", "--quiet", cwd=tmp_path, code=1)
+    assert quiet.stderr == ""
+    (one,) = json.loads(quiet.stdout)["goldens"]
+    assert one["suspects"][0] == "the method's own code"
+    assert [score["score"] for score in one["scores"] if score["breach"]] == ["auc30@hist1deg"]
+
+
+UPDATE = ["--update", "--reason", "r", "--goldens", "g"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--goldens", "nowhere"], "no goldens in nowhere; expected a folder of golden files (fix: gen3r-bench"),
+        (["--method", "gen3r"], "no golden of method 'gen3r' among those that are asked for; expected one of"),
+        (["--protocol", "geom-9view"], "no golden of protocol 'geom-9view'"),
+        (["--update"], "--update without a reason; expected why the new numbers are right"),
+        (["--update", "--reason", " "], "--update without a reason"),
+        (["--update", "--reason", "r", "--junit", "j.xml"], "--junit with --update"),
+        (UPDATE, "nothing to update in g"),
+        ([*UPDATE, "-m", "frezee"], "did you mean 'freeze'"),
+        ([*UPDATE, "-m", "freeze", "-p", "geom-1veiw"], "did you mean 'geom-1view'"),
+        ([*UPDATE, "-m", "freeze", "-p", "geom-1view", "--scenes", "x"], "unknown scene"),
+        (["--reason", "r"], "--reason without --update"),
+        (["--over", "1 thread"], "--over without --update"),
+        (["--device", "gpu"], "expected cpu, cuda, cuda:1 or mps"),
+        (["--goldens", "damaged"], "is damaged"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_exit_2_and_one_reason(tmp_path: Path, arguments: list[str], message: str) -> None:
+    if "damaged" in arguments:
+        (tmp_path / "damaged").mkdir()
+        (tmp_path / "damaged/a.json").write_text("{")
+    done = gen3r_bench("regress", *arguments, cwd=tmp_path, code=2)
+    assert message in " ".join(done.stderr.split())
+    assert done.stdout == ""
+    assert not (tmp_path / "g").exists()
