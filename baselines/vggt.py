@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,18 @@ INPUT_SIZES: Final = (560, 518)
 WEIGHTS_FILE: Final = Path("vggt", "model.safetensors")
 HUB_ID: Final = "facebook/VGGT-1B"
 WEIGHTS_SIZE: Final = "5.0 GB"
+CONFIG_KEY: Final = "config"
+"""In a safetensors file's metadata: sizes of the network, as JSON; VGGT's official ones where it is missing."""
+SIDE_KEY: Final = "side"
+"""There too: side in pixels of the frames that it was trained on; needed where ``config`` is told."""
 
 
 class VggtMethod(Method):
     """Depth and cameras of the views that it is shown; it generates none, and so returns no frames.
 
     A checkpoint is ``official`` or a path, with ``+518`` behind it for VGGT's own input size instead of Gen3R's 560
-    (the paper names none for this row): ``official+518``, ``path/to/model.safetensors+518``.
+    (the paper names none for this row): ``official+518``, ``path/to/model.safetensors+518``. A file that says its own
+    sizes, as those do that this project trains, sees frames at the size that it was trained on.
 
     Points are left to the suite, which unprojects the depth through the cameras as it does for every method, at pixel
     centres (+0.5): the principal point that VGGT assumes, half the width and height, is the image's centre in that
@@ -59,7 +65,15 @@ class VggtMethod(Method):
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
-        path, input_size = _place_and_size(checkpoint or cls.contract.checkpoints[0])
+        name, path, wanted_size = _place_and_size(checkpoint or cls.contract.checkpoints[0])
+        told = _told_sizes(path)
+        sizes = INPUT_SIZES if told is None else (told.side,)
+        if wanted_size not in {None, *sizes}:
+            raise InputError(
+                f"input size {wanted_size} of vggt@{checkpoint}",
+                expected=" or ".join(str(size) for size in sorted(sizes)),
+                fix=" or ".join([f"vggt@{name}", *(f"vggt@{name}+{size}" for size in sizes[1:])]),
+            )
         if not path.exists():
             raise InputError(
                 f"no weights of VGGT at {path}",
@@ -73,8 +87,9 @@ class VggtMethod(Method):
         from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
         from gen3r_bench.models.vggt import Vggt, VggtConfig
 
+        config = VggtConfig.official() if told is None else VggtConfig.of_fields(told.config, str(path))
         with torch.device("meta"):
-            network = Vggt(VggtConfig.official())
+            network = Vggt(config)
         load_exactly(
             network,
             read_safetensors(path),
@@ -82,7 +97,7 @@ class VggtMethod(Method):
             ignore=("track_head.*",),
             dtype=torch.float32,
         )
-        return cls(network, input_size=input_size, device=device, sha256=sha256_of([path]))
+        return cls(network, input_size=wanted_size or sizes[0], device=device, sha256=sha256_of([path]))
 
     @property
     def checkpoint_sha256(self) -> str | None:
@@ -118,19 +133,50 @@ class VggtMethod(Method):
         )
 
 
-def _place_and_size(checkpoint: str) -> tuple[Path, int]:
-    """The file or folder, and the input size, that a checkpoint's name stands for."""
+def _place_and_size(checkpoint: str) -> tuple[str, Path, int | None]:
+    """A checkpoint's name, the file or folder that it stands for, and the input size behind it, if there is one."""
     name, plus, size_text = checkpoint.rpartition("+")
-    if not plus or not size_text.isdecimal():
-        name, size_text = checkpoint, str(INPUT_SIZES[0])
-    if int(size_text) not in INPUT_SIZES:
+    size = int(size_text) if plus and size_text.isdecimal() else None
+    if size is None:
+        name = checkpoint
+    if name == "official":
+        return name, weights_root() / WEIGHTS_FILE, size
+    return name, Path(name).expanduser(), size
+
+
+class _Told(NamedTuple):
+    config: dict[str, Any]
+    side: int
+
+
+def _told_sizes(path: Path) -> _Told | None:
+    """Sizes of the network and side of its frames, as a safetensors file's metadata tells them; None where none does.
+
+    Raises:
+        InputError: where the sizes are no JSON object, or the side is missing or not positive.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError:
+        return None  # reading the weights will say what is wrong
+    if CONFIG_KEY not in metadata:
+        return None
+    side = metadata.get(SIDE_KEY, "")
+    try:
+        config = json.loads(metadata[CONFIG_KEY])
+    except ValueError:
+        config = None
+    if not isinstance(config, dict) or not side.isdecimal() or int(side) < 1:
         raise InputError(
-            f"input size {size_text} of vggt@{checkpoint}",
-            expected=" or ".join(str(size) for size in sorted(INPUT_SIZES)),
-            fix=f"vggt@{name} or vggt@{name}+518",
+            f"{path} says {SIDE_KEY} {side!r} and {CONFIG_KEY} {metadata[CONFIG_KEY][:60]!r}",
+            expected="a size in pixels, and a JSON object of sizes",
         )
-    path = weights_root() / WEIGHTS_FILE if name == "official" else Path(name).expanduser()
-    return path, int(size_text)
+    return _Told(config, int(side))
 
 
 def _resized_frames(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

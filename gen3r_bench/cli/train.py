@@ -11,7 +11,7 @@ from gen3r_bench.cli import options
 
 
 def train(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="lvsm.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="lvsm or vggt.")],
     config: Annotated[
         str, typer.Option("--config", help="`reference`: what this package ships; `official`: the authors' sizes.")
     ] = "reference",
@@ -53,4 +53,5 @@ def train(
     for path in release(recipe, network, folder, name, origin=origin):
         typer.echo(path)
     if not quiet:
-        typer.echo(f"Next: gen3r-bench run -p appearance-2view -m {method}@{folder / name}.safetensors", err=True)
+        protocol = "geom-recon" if method == "vggt" else "appearance-2view"
+        typer.echo(f"Next: gen3r-bench run -p {protocol} -m {method}@{folder / name}.safetensors", err=True)

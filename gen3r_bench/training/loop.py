@@ -42,6 +42,9 @@ class Recipe(Protocol[Batch]):
     def network(self) -> nn.Module:
         """The network with freshly drawn weights."""
 
+    def shipped(self, network: nn.Module) -> nn.Module:
+        """The part of a trained network whose weights are released."""
+
     def draw_batch(self, draw: np.random.Generator) -> Batch:
         """One batch on the CPU: a NamedTuple of tensors; all its randomness comes from ``draw``."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final, NamedTuple, Self
 
@@ -16,6 +14,7 @@ from torch.nn.functional import mse_loss
 from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.models.lvsm import Lvsm, LvsmConfig, build, normalised_poses, pluecker_rays
+from gen3r_bench.training.attention import matching_loss, watched_attention
 from gen3r_bench.training.augmentation import augmented
 from gen3r_bench.training.matches import patch_matches
 from gen3r_bench.training.schedule import Schedule
@@ -94,6 +93,9 @@ class LvsmRecipe(BaseModel):
     def network(self) -> Lvsm:
         return build(self.model)
 
+    def shipped(self, network: nn.Module) -> nn.Module:
+        return network
+
     def draw_batch(self, draw: np.random.Generator) -> LvsmBatch:
         count = 2 if draw.random() < self.two_views else 1
         samples = [self._sample(draw, count) for _ in range(self.batch)]
@@ -117,48 +119,18 @@ class LvsmRecipe(BaseModel):
         return images[views], rays[views], images[targets], rays[targets], torch.from_numpy(matches)
 
     def losses(self, network: nn.Module, batch: LvsmBatch) -> dict[str, Tensor]:
-        with _watched(network, self.matching_blocks if self.matching_weight else ()) as watched:
+        told = self.matching_blocks if self.matching_weight else ()
+        with watched_attention(network, [f"transformer_blocks.{block}.attn" for block in told]) as watched:
             rendered = network(batch.images, batch.rays, batch.target_rays)
         image = mse_loss(rendered.float(), batch.target_images)
         if not watched:
             return {"total": image, "image": image}
+        matches, heads = batch.matches.flatten(0, 1), self.matching_heads
+        views = slice(matches.shape[-1])
         matching = torch.stack(
-            [_matching(query, key, batch.matches.flatten(0, 1), self.matching_heads) for query, key in watched]
+            [matching_loss(q[:, :heads, views.stop :], k[:, :heads], matches, views) for q, k in watched]
         ).mean()
         return {"total": image + self.matching_weight * matching, "image": image, "matching": matching}
-
-
-@contextmanager
-def _watched(network: nn.Module, blocks: tuple[int, ...]) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """While open, the named blocks' normalised queries and keys [N, heads, T, channels] come in, in order."""
-    queries: list[Tensor] = []
-    keys: list[Tensor] = []
-    watched: list[tuple[Tensor, Tensor]] = []
-    hooks = []
-    for block in blocks:
-        attention = network.get_submodule(f"transformer_blocks.{block}.attn")
-        for name, kept in (("q_norm", queries), ("k_norm", keys)):
-            norm = attention.get_submodule(name)
-            hooks.append(norm.register_forward_hook(lambda _module, _given, out, kept=kept: kept.append(out)))
-    try:
-        yield watched
-    finally:
-        for hook in hooks:
-            hook.remove()
-    watched += zip(queries, keys, strict=True)
-
-
-def _matching(query: Tensor, key: Tensor, matches: Tensor, heads: int) -> Tensor:
-    """Mean cross-entropy of the first heads' attention, from the target's patches to the views', against the truth.
-
-    Attention that the target pays to itself counts as missed; patches that no view shows are left out.
-    """
-    views = matches.shape[-1]
-    scores = query[:, :heads, views:].float() @ key[:, :heads].float().transpose(-1, -2) * query.shape[-1] ** -0.5
-    entropy = -(matches[:, None] * scores.log_softmax(-1)[..., :views]).sum(-1)
-    shown = matches.sum(-1) > 0
-    mean: Tensor = (entropy * shown[:, None]).sum() / (heads * shown.sum()).clamp(min=1)
-    return mean
 
 
 REFERENCE: Final = LvsmRecipe(

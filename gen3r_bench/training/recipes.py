@@ -7,7 +7,7 @@ from typing import Any, Final
 from gen3r_bench.errors import UnknownNameError
 from gen3r_bench.training.loop import Recipe
 
-CONFIGS: Final = {"lvsm": ("reference", "official")}
+CONFIGS: Final = {"lvsm": ("reference", "official"), "vggt": ("reference", "official")}
 """Methods that can be trained, and their named configurations."""
 
 
@@ -21,7 +21,7 @@ def named_recipe(method: str, config: str) -> Recipe[Any]:
         raise UnknownNameError("method with a recipe", method, CONFIGS)
     if config not in CONFIGS[method]:
         raise UnknownNameError(f"configuration of {method}", config, CONFIGS[method])
-    from gen3r_bench.training import lvsm
+    from importlib import import_module
 
-    recipe: Recipe[Any] = {"reference": lvsm.REFERENCE, "official": lvsm.OFFICIAL}[config]
+    recipe: Recipe[Any] = getattr(import_module(f"gen3r_bench.training.{method}"), config.upper())
     return recipe

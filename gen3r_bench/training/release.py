@@ -41,7 +41,8 @@ def release(
     """
     weights, card, curves = (out / f"{name}{suffix}" for suffix in (".safetensors", ".json", ".png"))
     tensors = {
-        key: tensor.detach().to(torch.float16).contiguous().cpu() for key, tensor in network.state_dict().items()
+        key: tensor.detach().to(torch.float16).contiguous().cpu()
+        for key, tensor in recipe.shipped(network).state_dict().items()
     }
     save_file(tensors, weights, metadata=dict(recipe.metadata()))
     losses = read_losses(out)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -183,3 +184,42 @@ def test_incomplete_weights_are_refused(tiny_official: Path) -> None:
     save_file(weights, tiny_official)
     with pytest.raises(InputError, match=r"1 missing: aggregator\.camera_token"):
         VggtMethod.load("official", device="cpu")
+
+
+def told_file(path: Path, **metadata: str) -> Path:
+    told = {"side": "28", "config": json.dumps(CONFIG.to_fields()), **metadata}
+    save_file(formula_vggt().state_dict(), path, metadata={k: v for k, v in told.items() if v})
+    return path
+
+
+def test_a_file_that_says_its_sizes_is_loaded_as_it_says(tmp_path: Path) -> None:
+    path = told_file(tmp_path / "small.safetensors")
+    for name in (str(path), f"{path}+28"):
+        loaded = VggtMethod.load(name, device="cpu")
+        assert (loaded._input_size, loaded._network.config) == (28, CONFIG)
+    prediction = loaded.predict(shown("allview", 28))
+    assert prediction.adaptations == ()
+    assert prediction.depth.shape == (4, 28, 28)
+    assert "resized from 56 to 28" in loaded.predict(shown("1view", 56)).adaptations[0]
+
+
+def test_a_file_that_says_its_sizes_takes_no_other(tmp_path: Path) -> None:
+    path = told_file(tmp_path / "small.safetensors")
+    message = re.escape(f"input size 560 of vggt@{path}+560; expected 28 (fix: vggt@{path})")
+    with pytest.raises(InputError, match=message):
+        VggtMethod.load(f"{path}+560", device="cpu")
+
+
+@pytest.mark.parametrize("metadata", [{"config": "{"}, {"config": "[3]"}, {"side": ""}, {"side": "0"}, {"side": "x"}])
+def test_sizes_that_cannot_be_read_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    path = told_file(tmp_path / "small.safetensors", **metadata)
+    with pytest.raises(InputError, match="expected a size in pixels, and a JSON object of sizes"):
+        VggtMethod.load(str(path), device="cpu")
+
+
+def test_weights_of_another_size_than_said_are_refused(tmp_path: Path) -> None:
+    other = json.dumps(CONFIG.to_fields() | {"registers": 3})
+    with pytest.raises(InputError, match="VGGT from"):
+        VggtMethod.load(str(told_file(tmp_path / "small.safetensors", config=other)), device="cpu")
+    with pytest.raises(InputError, match="unknown sizes depths"):
+        VggtMethod.load(str(told_file(tmp_path / "odd.safetensors", config='{"depths": 3}')), device="cpu")

@@ -319,3 +319,42 @@ def test_encodings_that_are_no_camera(place: int, value: float, said: str) -> No
         cameras_from_pose_encoding(encoding, (56, 56))
     with pytest.raises(InputError, match=r"expected \[frames, 9\]"):
         cameras_from_pose_encoding(encoding[0], (56, 56))
+
+
+@pytest.mark.parametrize("config", [VggtConfig.official(), VggtConfig.reference(), VggtConfig.tiny()])
+def test_a_configuration_is_read_back_from_json(config: VggtConfig) -> None:
+    assert VggtConfig.of_fields(json.loads(json.dumps(config.to_fields())), "here") == config
+
+
+def test_sizes_that_are_not_said_are_the_official_ones() -> None:
+    assert VggtConfig.of_fields({}, "here") == VggtConfig.official()
+    assert VggtConfig.of_fields({"patch_size": 8, "encoder_grid": 8}, "here").width == 1024
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"widht": 3}, "here: unknown sizes widht; expected the fields of VggtConfig"),
+        ({"width": "128"}, "here: width 128; expected a whole number"),
+        ({"width": None}, "here: width None; expected a whole number"),
+        ({"used_layers": [0, 1, 2]}, r"here: used_layers \(0, 1, 2\); expected four whole numbers"),
+        ({"used_layers": 3}, "here: used_layers 3; expected four whole numbers"),
+        ({"depth": [4, 4, 4, 4]}, r"here: depth \(4, 4, 4, 4\); expected a whole number"),
+        ({"width": 100}, "heads that divide the width"),
+    ],
+)
+def test_wrong_sizes_are_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        VggtConfig.of_fields(given, "here")
+
+
+def test_the_reference_network_sees_frames_of_64_pixels() -> None:
+    """Its tokens lie on the grid of the Wan VAE's latents, 8 pixels each."""
+    config = VggtConfig.reference()
+    with torch.device("meta"):
+        network = Vggt(config)
+    assert sum(p.numel() for p in network.parameters()) < 5_000_000
+    tokens = network.encode(torch.empty(1, 2, 3, 64, 64, device="meta"))
+    assert [list(layer.shape) for layer in tokens.layers] == [[1, 2, 5 + 8 * 8, 256]] * 4
+    assert network.aggregator.patch_embed.grid == 8
+    assert network.decode(tokens, (64, 64)).depth.shape == (1, 2, 64, 64)

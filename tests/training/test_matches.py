@@ -6,7 +6,7 @@ from tiny import tiny_scene
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.scene import Cameras, Scene
-from gen3r_bench.training.matches import patch_matches
+from gen3r_bench.training.matches import patch_flow, patch_matches
 
 SIZE = (16, 24)
 
@@ -66,3 +66,63 @@ def test_what_is_hidden_or_unknown_does_not_match() -> None:
 def test_no_depth_no_matches() -> None:
     with pytest.raises(InputError, match="has no depth"):
         patch_matches(tiny_scene(depth=False), 0, [1], 8)
+
+
+def test_flow_of_a_wall_is_its_shift() -> None:
+    """The wall moves by 4 pixels of 24, into the view from the left; of itself it does not move."""
+    flow, known = patch_flow(wall(0.4), 1, 8)
+    assert known.all()
+    assert flow.shape == (2, 6, 2)
+    np.testing.assert_allclose(flow[0], np.tile([-4 / 24, 0], (6, 1)), atol=1e-6)
+    np.testing.assert_allclose(flow[1], 0, atol=1e-6)
+    np.testing.assert_allclose(patch_flow(wall(0.4), 0, 8)[0][1], np.tile([4 / 24, 0], (6, 1)), atol=1e-6)
+
+
+def test_flow_is_the_mean_over_what_is_known() -> None:
+    scene = wall(0.4)
+    valid, depth = scene.valid.copy(), scene.depth.copy()
+    depth[0, :8, :4] = 4.0  # half of a patch moves half as far
+    valid[0, 8:, 8:16] = False
+    changed = Scene(**{n: getattr(scene, n) for n in scene.__dataclass_fields__} | {"valid": valid, "depth": depth})
+    flow, known = patch_flow(changed, 1, 8)
+    np.testing.assert_allclose(flow[0, 0], [-3 / 24, 0], atol=1e-6)
+    assert known[0].tolist() == [True, True, True, True, False, True]
+    np.testing.assert_array_equal(flow[0, 4], 0)
+
+
+def test_what_lies_behind_a_view_or_far_outside_has_a_bound() -> None:
+    scene = wall(0.0)
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, 2, 3] = 3.0  # beyond the wall
+    behind = Cameras(poses, scene.cameras.intrinsics, SIZE)
+    changed = Scene(**{n: getattr(scene, n) for n in scene.__dataclass_fields__} | {"cameras": behind})
+    flow, known = patch_flow(changed, 1, 8)
+    assert not known[0].any()
+    np.testing.assert_array_equal(flow[0], 0)
+    far, known = patch_flow(wall(50.0), 1, 8)
+    assert known.all()
+    np.testing.assert_allclose(far[0, :, 0], -1)
+
+
+def test_flow_is_where_points_are_seen_pixel_by_pixel() -> None:
+    """Oracle: every pixel of a patch of a turned, moved camera sent through world and view by hand."""
+    scene = tiny_scene(size=(24, 32))
+    flow, known = patch_flow(scene, 2, 8)
+    cameras = scene.cameras
+    for frame, patch in ((0, 5), (3, 0), (1, 11)):
+        moves = []
+        for row, column in np.ndindex(8, 8):
+            y, x = patch // 4 * 8 + row, patch % 4 * 8 + column
+            if scene.valid[frame, y, x]:
+                ray = np.linalg.inv(cameras.intrinsics[frame]) @ [x + 0.5, y + 0.5, 1]
+                world = cameras.world_from_cam[frame] @ [*(scene.depth[frame, y, x] * ray), 1]
+                seen = cameras.intrinsics[2] @ (np.linalg.inv(cameras.world_from_cam[2]) @ world)[:3]
+                moves.append((seen[:2] / seen[2] - [x + 0.5, y + 0.5]) / [32, 24])
+        assert known[frame, patch] == bool(moves)
+        if moves:
+            np.testing.assert_allclose(flow[frame, patch], np.clip(moves, -1, 1).mean(0), atol=1e-5)
+
+
+def test_no_depth_no_flow() -> None:
+    with pytest.raises(InputError, match="has no depth"):
+        patch_flow(tiny_scene(depth=False), 0, 8)

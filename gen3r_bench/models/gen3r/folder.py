@@ -110,8 +110,7 @@ def vggt_config(path: Path) -> VggtConfig:
     given = read_config(path)
     fields = {field.name for field in dataclasses.fields(VggtConfig)}
     if given.keys() <= fields:
-        sizes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-        return VggtConfig(**sizes)
+        return VggtConfig.of_fields(given, str(path))
     official = {"img_size": 518, "patch_size": 14, "embed_dim": 1024}
     # switches of the public class; the tracker's weights are passed over, the other three heads are needed
     switches = {"enable_camera": True, "enable_point": True, "enable_depth": True}

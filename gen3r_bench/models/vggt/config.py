@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Final, Self
 
 from gen3r_bench.errors import InputError
+
+_LISTS: Final = ("used_layers", "dense_layer_widths")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +82,63 @@ class VggtConfig:
         return 1 + self.registers
 
     @classmethod
+    def of_fields(cls, given: Mapping[str, Any], where: str) -> Self:
+        """The configuration that a JSON object of its fields says; fields that it leaves out are the official ones.
+
+        Args:
+            given: sizes by name; lists stand for tuples.
+            where: it was read, for messages.
+
+        Raises:
+            InputError: on names that are no size, on values that are no whole numbers, and on sizes that contradict
+                each other.
+        """
+        unknown = sorted(given.keys() - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise InputError(f"{where}: unknown sizes {', '.join(unknown)}", expected="the fields of VggtConfig")
+        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        for name, value in sizes.items():
+            numbers = value if name in _LISTS else (value,)
+            wrong = not isinstance(numbers, tuple) or len(numbers) != (4 if name in _LISTS else 1)
+            if wrong or not all(isinstance(n, (float, int) if name == "rope_base" else int) for n in numbers):
+                raise InputError(
+                    f"{where}: {name} {value}",
+                    expected="four whole numbers" if name in _LISTS else "a whole number",
+                )
+        return cls(**sizes)
+
+    def to_fields(self) -> dict[str, Any]:
+        """Every size by name, as JSON has it; ``of_fields`` reads it back."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
     def official(cls) -> Self:
         """The sizes of ``facebook/VGGT-1B``: 1.19 billion parameters without its tracker."""
         return cls()
+
+    @classmethod
+    def reference(cls) -> Self:
+        """The sizes of this project's own checkpoint, for frames of 64 x 64: 8 x 8 patches, tokens of 256 channels.
+
+        A patch has the width of a latent of the Wan VAE, 8 pixels, so a geometry adapter on these tokens keeps its
+        grid; at the official sizes it goes from 4 patches to 7 latents.
+        """
+        return cls(
+            width=128,
+            depth=4,
+            heads=4,
+            patch_size=8,
+            encoder_depth=1,
+            encoder_heads=4,
+            encoder_grid=8,
+            used_layers=(0, 1, 2, 3),
+            camera_depth=2,
+            camera_heads=4,
+            dense_width=32,
+            dense_layer_widths=(32, 48, 64, 64),
+            dense_hidden=16,
+        )
 
     @classmethod
     def tiny(cls) -> Self:
