@@ -296,7 +296,8 @@ def _by_patch(batch: VggtBatch, patch: int) -> tuple[Tensor, Tensor]:
     """Mean point [B, F, P, 3] of each patch's known pixels, and which patches [B, F, P] have any."""
 
     def cells(maps: Tensor) -> Tensor:  # [B, F, H, W, ...] to [B, F, P, pixels of a patch, ...]
-        split = maps.unflatten(2, (-1, patch)).unflatten(4, (-1, patch))
+        batches, frames, height, width, *rest = maps.shape
+        split = maps.reshape(batches, frames, height // patch, patch, width // patch, patch, *rest)
         return split.transpose(3, 4).flatten(4, 5).flatten(2, 3)
 
     known = cells(batch.valid)

@@ -96,7 +96,9 @@ class VggtConfig:
         unknown = sorted(given.keys() - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise InputError(f"{where}: unknown sizes {', '.join(unknown)}", expected="the fields of VggtConfig")
-        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        sizes: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+        }
         for name, value in sizes.items():
             numbers = value if name in _LISTS else (value,)
             wrong = not isinstance(numbers, tuple) or len(numbers) != (4 if name in _LISTS else 1)
