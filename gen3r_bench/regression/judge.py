@@ -102,7 +102,7 @@ def judge(path: Path, golden: Golden, now: Run, *, commit: str = "") -> Judgemen
         path: of the golden.
         golden: the scores as they should be.
         now: the run; scenes that it lacks are breaches.
-        commit: of the code that made the run.
+        commit: of the code that made the run; "" where it is not known.
     """
     row = now.header.row(golden.row.label)
     records = {
@@ -114,8 +114,8 @@ def judge(path: Path, golden: Golden, now: Run, *, commit: str = "") -> Judgemen
     place = {(golden.protocol, golden.dataset)}
     keys = {line.key.partition("/")[0] for line in lines}
     found = list(hints(golden.as_run(path), golden.row, now, row, place, keys))
-    if golden.commit and commit and golden.commit != commit:
-        found.append(Difference("commit of the suite", golden.commit, commit))
+    if golden.commit != commit:
+        found.append(Difference("commit of the suite", *(text or "unknown" for text in (golden.commit, commit))))
     problems = tuple(_problems(golden, now, records))
     return Judgement(path, golden, problems, lines, tuple(found), tuple(_notes(golden, now, lines)))
 

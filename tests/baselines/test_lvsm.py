@@ -82,6 +82,19 @@ def test_prediction_is_the_networks(method: LvsmMethod) -> None:
     assert off.max() <= 0.5 + 1e-3
 
 
+def test_rounding_variants_give_the_same_frames(method: LvsmMethod) -> None:
+    given = shown("2view")
+    expected = method.predict(given)
+    variants = method.rounding_variants()
+    assert list(variants) == ["one target at a time", "all targets at once", "float64"]
+    for make in variants.values():
+        variant = make()
+        assert np.abs(variant.predict(given).rgb.astype(int) - expected.rgb).max() <= 1
+    assert next(variants["float64"]()._network.parameters()).dtype == torch.float64
+    assert next(method._network.parameters()).dtype == torch.float32
+    assert [variants[name]()._targets_at_once for name in list(variants)[:2]] == [1, 2**16]
+
+
 def lvsm_rays(given: Conditioning) -> torch.Tensor:
     from gen3r_bench.models.lvsm import normalised_poses, pluecker_rays
 

@@ -133,11 +133,12 @@ def test_another_device_is_said_and_is_no_breach(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "commit", "expected"),
     [
-        ({"python": "3.11.7", "numpy": "2.0"}, "", [NOTHING]),
+        ({"python": "3.11.7", "numpy": "2.0"}, "a" * 40, [NOTHING]),
+        ({"python": "3.11.7", "numpy": "2.0"}, "", ["the suite's code"]),
         ({"python": "3.11.7", "numpy": "2.0"}, "b" * 40, ["the suite's code"]),
         ({"python": "3.12.0", "numpy": "2.0"}, "b" * 40, ["the suite's code", "versions or machine"]),
-        ({"python": "3.11.7", "numpy": "2.1"}, "", ["versions or machine"]),
-        ({"python": "3.11.7", "numpy": "2.0", "device": "cuda:0"}, "", ["the device"]),
+        ({"python": "3.11.7", "numpy": "2.1"}, "a" * 40, ["versions or machine"]),
+        ({"python": "3.11.7", "numpy": "2.0", "device": "cuda:0"}, "a" * 40, ["the device"]),
     ],
 )  # fmt: skip
 def test_where_to_look(tmp_path: Path, environment: dict[str, str], commit: str, expected: list[str]) -> None:

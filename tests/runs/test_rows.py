@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import Wall
 from tiny import tiny_card, tiny_scene
 
 from gen3r_bench import registry
 from gen3r_bench.errors import BenchError, InputError, SceneError, UnknownNameError
 from gen3r_bench.method import Contract
 from gen3r_bench.protocols.conditioning import condition
-from gen3r_bench.runs.rows import FolderRow, default_method_specs, floor_specs, make_row, scores
+from gen3r_bench.runs.record import RowEntry
+from gen3r_bench.runs.rows import FolderRow, MethodRow, default_method_specs, floor_specs, make_row, scores
 
 METHOD = """
 from gen3r_bench.method import Contract, Method
@@ -143,3 +146,19 @@ def test_folder_row_names(tmp_path: Path, name: str) -> None:
 def test_folder_row_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         FolderRow(tmp_path / "missing", "x", only_scene=False)
+
+
+def test_a_methods_rounding_variants_are_rows_of_its_entry() -> None:
+    class Twice(Wall):
+        def rounding_variants(self) -> dict[str, Callable[[], Wall]]:
+            return {"near": lambda: Wall(1.0), "far": lambda: Wall(9.0)}
+
+    entry = RowEntry(label="twice", method_id="twice", title="Twice", kind="method")
+    row = MethodRow(Twice(3.0), entry)
+    made = {name: make() for name, make in row.rounding_variants().items()}
+    assert {name: one._method.distance for name, one in made.items()} == {"near": 1.0, "far": 9.0}
+    assert all(one.entry is entry for one in made.values())
+    assert row.contract is Twice.contract
+    assert make_row("freeze", device="cpu").rounding_variants() == {}
+    assert make_row("oracle", device="cpu").rounding_variants() == {}
+    assert make_row("oracle", device="cpu").contract is None
