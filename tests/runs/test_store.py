@@ -125,7 +125,9 @@ def test_a_header_that_cannot_be_read(tmp_path: Path, content: str, message: str
         (lambda content: content["protocols"][0]["content"].update(metrics=1), "the card of geom-1view lacks metrics"),
     ],
 )
-def test_a_header_whose_parts_do_not_fit(tmp_path: Path, edit: Callable[[dict[str, Any]], object], message: str) -> None:
+def test_a_header_whose_parts_do_not_fit(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
     path = write_run(tmp_path / "run", lambda *_: flat(1.0)).path / "run.json"
     content = json.loads(path.read_text())
     edit(content)
