@@ -189,6 +189,14 @@ def test_aggregates_beside_the_records(run: Run, tmp_path: Path, metrics: Metric
     found = {(finding.scene_id, finding.row) for finding in verify(run.path, metrics).findings}
     assert found == {("", entry["row"]), ("test/001", entry["row"]), ("", "nobody")}
 
+    content = json.loads((tmp_path / "out/leaderboard.json").read_text())
+    content["boards"].append({**content["boards"][0], "dataset": "other"})
+    content["boards"][1]["entries"] += content["boards"][1]["entries"][:1]
+    target.write_text(json.dumps(content))
+    assert {finding.message for finding in verify(run.path, metrics).findings} == {
+        "leaderboard.json has the row 2 times", "leaderboard.json has a board without records",
+    }  # fmt: skip
+
     target.write_text("{}")
     assert checks(run.path, metrics) == [("aggregate", "", "")]
 
