@@ -19,7 +19,7 @@ from gen3r_bench.reports.claims_render import CLAIM_COLUMNS
 from gen3r_bench.reports.make import Format, make_table, tables_text
 from gen3r_bench.reports.notes import run_name
 from gen3r_bench.reports.recipe import RECIPE_MARK, Recipe, read_recipe
-from gen3r_bench.reports.render import CSV_COLUMNS
+from gen3r_bench.reports.render import CSV_COLUMNS, csv_name
 from gen3r_bench.runs.store import Run
 
 _RECIPE_LINES: Final[Mapping[Format, re.Pattern[str]]] = {
@@ -230,7 +230,7 @@ def _csv_recipes(text: str) -> list[Recipe]:
     tables: dict[tuple[str, str], dict[str, None]] = {}
     spreads: dict[tuple[str, str], bool] = {}
     for line in _csv_rows(text):
-        name, run = line["table"], line["run"]
+        name, run = csv_name(line["table"]), csv_name(line["run"])
         key = (name, "" if name.startswith("paper-table-") else run)
         runs = tables.setdefault(key, {})
         if run:
