@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, gen3r_parts, sha256_of
+from gen3r_bench.baselines.vggt_clips import (
+    RELEASED_SIDE,
+    check_short_side,
+    load_vggt,
+    nearest,
+    resized_images,
+    working_size,
+)
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
-
     from gen3r_bench.models.geometry_adapter import GeometryAdapter
     from gen3r_bench.models.vggt import Vggt
-
-SIDE_UNIT = 56
-"""Pixels of 4 VGGT patches, and of 7 latent positions: a side is a multiple of it."""
 
 
 class Gen3rVaeOnly(Method):
@@ -50,8 +51,7 @@ class Gen3rVaeOnly(Method):
     def __init__(
         self, vggt: Vggt, adapter: GeometryAdapter, *, short_side: int | None = None, sha256: str | None = None
     ) -> None:
-        if short_side is not None and (short_side < SIDE_UNIT or short_side % SIDE_UNIT):
-            raise InputError(f"a short side of {short_side} px", expected=f"a multiple of {SIDE_UNIT}")
+        check_short_side(short_side)
         self.vggt = vggt
         self.adapter = adapter
         self.short_side = short_side
@@ -68,7 +68,7 @@ class Gen3rVaeOnly(Method):
         from gen3r_bench.models.vggt import VggtConfig
 
         adapter = GeometryAdapter.from_folder(parts[1], device=device, dtype=torch.float32)
-        vggt = _load_vggt(parts[0], device)
+        vggt = load_vggt(parts[0], device)
         if vggt.config.token_width * 5 != adapter.config.token_channels:
             raise InputError(
                 f"{parts[0]} has tokens of {vggt.config.token_width} channels, and {parts[1]} takes "
@@ -76,7 +76,7 @@ class Gen3rVaeOnly(Method):
                 expected="five tokens' channels",
             )
         released = (VggtConfig.official(), GeometryAdapterConfig.official())
-        short_side = 560 if (vggt.config, adapter.config) == released else None
+        short_side = RELEASED_SIDE if (vggt.config, adapter.config) == released else None
         return cls(vggt, adapter, short_side=short_side, sha256=sha256_of(parts))
 
     @property
@@ -103,7 +103,7 @@ class Gen3rVaeOnly(Method):
         padded = np.pad(conditioning.rgb, [(0, more), (0, 0), (0, 0), (0, 0)], mode="edge")
         weights = next(self.adapter.parameters())
         with torch.inference_mode():
-            images = _resized(torch.from_numpy(padded).to(weights.device), work_size)
+            images = resized_images(torch.from_numpy(padded).to(weights.device), work_size)
             token_map = pack_tokens(self.vggt.encode(images[None])).to(weights.dtype)
             generator = torch.Generator().manual_seed(conditioning.seed % 2**63)
             latent = self.adapter.encode(token_map).sample(generator)
@@ -111,7 +111,7 @@ class Gen3rVaeOnly(Method):
             tokens = unpack_tokens(self.adapter.decode(latent), patch_start=self.vggt.config.patch_start)
             output = self.vggt.decode(tokens, work_size, points=False)
             depth, confidence = (
-                _nearest(part[0, :frames].float(), size) for part in (output.depth, output.depth_confidence)
+                nearest(part[0, :frames].float(), size) for part in (output.depth, output.depth_confidence)
             )
             cameras = cameras_from_pose_encoding(output.pose_encoding[0, :frames].float(), work_size)
         intrinsics = cameras.intrinsics.copy()
@@ -125,48 +125,3 @@ class Gen3rVaeOnly(Method):
             intrinsics=intrinsics,
             adaptations=tuple(adaptations),
         )
-
-
-def working_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """(height, width) that the networks see: multiples of 56; the short one ``short_side``, or each the nearest."""
-    scale = 1.0 if short_side is None else short_side / min(size)
-    least = short_side or SIDE_UNIT
-    height, width = (max(least, round(side * scale / SIDE_UNIT) * SIDE_UNIT) for side in size)
-    return height, width
-
-
-def _load_vggt(folder: Path, device: str) -> Vggt:
-    import torch
-
-    from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
-    from gen3r_bench.models.gen3r.folder import vggt_config
-    from gen3r_bench.models.vggt import Vggt
-
-    config = vggt_config(folder / "config.json")
-    with torch.device("meta"):
-        vggt = Vggt(config)
-    load_exactly(
-        vggt,
-        read_safetensors(folder),
-        what=f"VGGT in {folder}",
-        ignore=("track_head.*",),
-        dtype=torch.float32,
-    )
-    return vggt.to(device).eval()
-
-
-def _resized(rgb: Tensor, size: tuple[int, int]) -> Tensor:
-    """[F, H, W, 3] uint8 as [F, 3, *size] in [0, 1]."""
-    from torch.nn.functional import interpolate
-
-    images = rgb.permute(0, 3, 1, 2).float() / 255
-    if images.shape[2:] != size:
-        images = interpolate(images, size=size, mode="bilinear", antialias=True).clamp(0, 1)
-    return images
-
-
-def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """[F, h, w] by nearest neighbour as [F, *size]: depth has edges, and a mean of two surfaces lies on neither."""
-    from torch.nn.functional import interpolate
-
-    return interpolate(maps[:, None], size=size, mode="nearest-exact")[:, 0]

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_autoencoders import with_formula_weights
 
-from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly, working_size
+from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
+from gen3r_bench.baselines.vggt_clips import working_size
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
 from gen3r_bench.models.vggt import Vggt, VggtConfig, cameras_from_pose_encoding
