@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, TILED, JointMethod, split_tiled
@@ -20,6 +20,9 @@ from gen3r_bench.locations import weights_root
 from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
 
+if TYPE_CHECKING:
+    from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
+
 FOLDERS: Final = (
     "transformer",
     "wan_vae",
@@ -32,7 +35,7 @@ FOLDERS: Final = (
 )
 
 
-class Gen3r(JointMethod["Gen3rPipeline"]):
+class Gen3r(JointMethod):
     """50 Euler steps at guidance 5 against "bad detailed", as in the released ``infer.py``.
 
     The released weights were trained on 49 frames of 560 x 560. Frames are resized to 560 on the short side (the long
@@ -41,6 +44,7 @@ class Gen3r(JointMethod["Gen3rPipeline"]):
     released ones have no known native size, and see frames at the nearest legal one.
     """
 
+    pipeline: Gen3rPipeline
     contract: ClassVar[Contract] = Contract(
         method_id="gen3r",
         title="Gen3R",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -20,10 +20,9 @@ LIBRARIES: Final = ("torch", "diffusers", "transformers")
 TEMPORAL_RATIO: Final = 4
 TILED: Final = "+tiled"
 """Behind a checkpoint's name: the Wan VAE computes overlapping tiles, for less memory and slightly other numbers."""
-PipelineT = TypeVar("PipelineT", bound="JointPipeline[Any]")
 
 
-class JointMethod(Method, Generic[PipelineT]):
+class JointMethod(Method):
     """A method whose pipeline generates joint latents on Wan 2.1.
 
     Frames are resized to the native size on the short side (the long side to a legal multiple); a clip that is not 1 +
@@ -40,14 +39,14 @@ class JointMethod(Method, Generic[PipelineT]):
 
     def __init__(
         self,
-        pipeline: PipelineT,
+        pipeline: JointPipeline[Any],
         *,
         native_size: tuple[int, int] | None = None,
         sampling: Sampling | None = None,
         weights: Sequence[Path] = (),
         tiled: bool = False,
     ) -> None:
-        self.pipeline = pipeline
+        self.pipeline: JointPipeline[Any] = pipeline
         self.native_size = native_size
         self.sampling = sampling
         self.tiled = tiled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, JointMethod, split_tiled
@@ -13,14 +13,17 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
 
+if TYPE_CHECKING:
+    from gen3r_bench.models.wvd.pipeline import WvdPipeline
+
 FOLDERS: Final = ("transformer", "wan_vae", "text_encoder", "clip_image_encoder", "tokenizer", "scheduler")
 UNPUBLISHED: Final = (
     "no weights of WVD were ever published, neither its authors' nor those of the paper's re-implementation"
 )
 
 
-class Wvd(JointMethod["WvdPipeline"]):
-    """Sampled as Gen3R is; a second draw of the same autoencoder decodes the points.
+class Wvd(JointMethod):
+    """Sampled as Gen3R is; the same autoencoder decodes frames and points.
 
     A checkpoint is the path of a folder in the layout of Gen3R's, without adapter and VGGT, with ``wvd.json`` beside
     the parts. Cameras and depth are recovered from the points (see ``recover_cameras``), at the size at which they were
@@ -28,6 +31,7 @@ class Wvd(JointMethod["WvdPipeline"]):
     says why.
     """
 
+    pipeline: WvdPipeline
     contract: ClassVar[Contract] = Contract(
         method_id="wvd",
         title="WVD",

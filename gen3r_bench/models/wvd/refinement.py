@@ -120,7 +120,7 @@ def refine_from_neighbours(points: FloatArray, pixels: FloatArray, found: Refine
 def _residuals(points: FloatArray, pixels: FloatArray, poses: FloatArray, log_focal: float) -> FloatArray:
     local = points @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
     depth = local[..., 2:]
-    beside = local[..., :2] - pixels * (depth / np.exp(log_focal))
+    beside: FloatArray = local[..., :2] - pixels * (depth / np.exp(log_focal))
     beside[depth[..., 0] <= 0] = np.inf
     return beside
 
