@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -89,10 +88,10 @@ def explain(
         text = None
     if out is not None:
         if text is None:
-            buffer = io.StringIO()
-            print_explanation(Console(file=buffer, width=100), found)
-            text = buffer.getvalue()
-        write_atomically(out, text.encode())
+            with out.open("w") as file:
+                print_explanation(Console(file=file, width=100), found)
+        else:
+            write_atomically(out, text.encode())
         talk.print(f"Wrote {out}", highlight=False, markup=False)
     elif text is None:
         print_explanation(options.table_console(), found)
