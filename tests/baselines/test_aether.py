@@ -160,6 +160,13 @@ def test_every_frame_is_reconstructed_in_windows(method: Aether) -> None:
     )
 
 
+@pytest.mark.parametrize("setting", ["1view", "allview"])
+def test_a_clip_of_one_frame(folder: Path, setting: str) -> None:
+    prediction = loaded(f"{folder}+joint").predict(conditioned(tiny_scene(frames=1, size=(SIDE, SIDE)), setting))
+    assert prediction.frame_indices == (0,)
+    assert len(prediction.rgb) == len(prediction.depth) == len(prediction.world_from_cam) == 1
+
+
 def test_choices_change_numbers_and_are_recorded(folder: Path, method: Aether) -> None:
     scene = tiny_scene(frames=20, size=(SIDE, SIDE))
     base = {setting: method.predict(conditioned(scene, setting)) for setting in ("1view", "allview")}

@@ -25,9 +25,10 @@ def clip_length(frames: int) -> int:
 def shown_frames(frames: int, length: int) -> list[int]:
     """Which of ``frames`` each of ``length`` evenly spaced frames shows, first and last included.
 
-    Ascending: each of them at most once where there are enough, else all of them and some several times.
+    Ascending: each of them at most once where there are enough, else all of them and some several times. One alone
+    shows the first.
     """
-    return [round(place * (frames - 1) / (length - 1)) for place in range(length)]
+    return [round(place * (frames - 1) / max(length - 1, 1)) for place in range(length)]
 
 
 def window_of(clip: Clip, *, smooth: bool = True) -> Window:
