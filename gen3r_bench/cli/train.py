@@ -47,7 +47,10 @@ def train(
 
         network = loop.train(recipe, folder, cpu=cpu, on_step=on_step)
     import torch
+    from accelerate import PartialState
 
+    if not PartialState().is_main_process:
+        return  # of several processes one writes
     device = "cpu" if cpu or not torch.cuda.is_available() else "cuda"
     origin = {"commit": code_commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
     for path in release(recipe, network, folder, name, origin=origin):

@@ -6,6 +6,7 @@ Devices, accumulation and several processes are accelerate's part.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -59,7 +60,7 @@ def train(
 
     A batch depends on the seed and its step's number alone, and a checkpoint holds weights and optimiser, so a training
     that was killed has the losses, to the last digit, that it would have had. They lie in ``losses.jsonl``, a line a
-    step.
+    step; of several processes, the first one's.
 
     Args:
         recipe: what is trained.
@@ -83,28 +84,37 @@ def train(
     if found is not None:
         found.restore(network, optimiser)
         start = found.step
-    network, optimiser = accelerator.prepare(network, optimiser)
+    computation, optimiser = accelerator.prepare(_Losses(recipe, network), optimiser)
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         _keep_lines(out / LOSSES_FILE, start)
     for step in range(start, schedule.steps):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate(step)
-        losses = _one_step(recipe, accelerator, network, optimiser, step)
+        losses = _one_step(recipe, accelerator, computation, optimiser, step)
         if accelerator.is_main_process:
             _write_line(out / LOSSES_FILE, {"step": step + 1, **losses})
             if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
-                save_checkpoint(
-                    out, Checkpoint.of(accelerator.unwrap_model(network), optimiser, step + 1, recipe.facts())
-                )
+                save_checkpoint(out, Checkpoint.of(network, optimiser, step + 1, recipe.facts()))
         if on_step is not None:
             on_step(step + 1, losses)
-    trained: nn.Module = accelerator.unwrap_model(network)
-    return trained.eval()
+    return network.eval()
+
+
+class _Losses(nn.Module):
+    """What accelerate wraps where there are several processes: a recipe inside it still meets its own network."""
+
+    def __init__(self, recipe: Recipe[Any], network: nn.Module) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = network
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return self.recipe.losses(self.network, batch)
 
 
 def _one_step(
-    recipe: Recipe[Any], accelerator: Accelerator, network: nn.Module, optimiser: torch.optim.Optimizer, step: int
+    recipe: Recipe[Any], accelerator: Accelerator, computation: nn.Module, optimiser: torch.optim.Optimizer, step: int
 ) -> dict[str, float]:
     schedule = recipe.schedule
     sums: dict[str, float] = {}
@@ -112,16 +122,16 @@ def _one_step(
         draw = np.random.default_rng([schedule.seed, step, part, accelerator.process_index])
         drawn = recipe.draw_batch(draw)
         batch = type(drawn)(*(tensor.to(accelerator.device) for tensor in drawn))
-        with accelerator.accumulate(network):
+        with accelerator.accumulate(computation):
             # not accelerate's own: it keeps one precision for a whole process; bfloat16 needs no scaler
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=schedule.precision == "bfloat16"):
-                losses = recipe.losses(network, batch)
+                losses: dict[str, Tensor] = computation(batch)
             if not torch.isfinite(losses["total"]):
                 found = float(losses["total"].detach())
                 raise BenchError(f"the loss of step {step + 1} is {found} (fix: a lower learning rate)")
             accelerator.backward(losses["total"])
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(network.parameters(), schedule.clip_norm)
+                accelerator.clip_grad_norm_(computation.parameters(), schedule.clip_norm)
             optimiser.step()
             optimiser.zero_grad()
         for name, value in losses.items():
@@ -140,7 +150,9 @@ def _keep_lines(path: Path, steps: int) -> None:
     """Cut the losses back to those of the first steps: what came after the checkpoint is computed again."""
     if path.is_file():
         kept = [line for line in read_losses(path.parent) if line["step"] <= steps]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, path)
 
 
 def _write_line(path: Path, line: dict[str, float]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gen3r_bench.errors import BenchError, InputError
@@ -83,6 +84,57 @@ def test_a_line_cut_off_by_a_kill_is_written_again(tmp_path: Path) -> None:
     losses.write_bytes(losses.read_bytes()[:-20])
     train(Line(), tmp_path / "killed", cpu=True)
     assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
+
+
+def test_a_kill_while_the_losses_are_cut_back_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KilledError):
+        train(Line(), tmp_path, cpu=True, on_step=killed_after(6))
+    before = read_losses(tmp_path)
+
+    def killed(source: Path, target: Path) -> None:
+        raise KilledError
+
+    monkeypatch.setattr("gen3r_bench.training.loop.os.replace", killed)
+    with pytest.raises(KilledError):
+        train(Line(), tmp_path, cpu=True)
+    assert read_losses(tmp_path) == before
+    assert len(before) == 6
+
+
+class Wrapped(nn.Module):
+    """As torch's own wrapper for several processes: it must be called, and what it wraps is out of sight."""
+
+    def __init__(self, wrapped: nn.Module) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+        self.calls = 0
+
+    def forward(self, *given: Any) -> Any:
+        self.calls += 1
+        return self.wrapped(*given)
+
+
+def test_a_recipe_meets_its_own_network_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Looking(Line):
+        def losses(self, network: nn.Module, batch: Points) -> dict[str, Tensor]:
+            network.get_submodule("0")
+            return super().losses(network, batch)
+
+    train(Line(accumulate=2), tmp_path / "alone", cpu=True)
+    wrappers = []
+
+    def prepare(self: Accelerator, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        wrappers.append(Wrapped(module))
+        return wrappers[0], self.prepare_optimizer(optimiser)
+
+    monkeypatch.setattr(Accelerator, "prepare", prepare)
+    network = train(Looking(accumulate=2), tmp_path / "wrapped", cpu=True)
+    assert wrappers[0].calls == 24  # gradients are shared between processes in these calls alone
+    assert isinstance(network, nn.Sequential)
+    assert read_losses(tmp_path / "wrapped") == read_losses(tmp_path / "alone")
+    found = latest_checkpoint(tmp_path / "wrapped", Line(accumulate=2).facts())
+    assert found is not None
+    assert found.weights.keys() == network.state_dict().keys()
 
 
 def test_a_finished_training_only_answers(tmp_path: Path) -> None:
