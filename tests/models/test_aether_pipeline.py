@@ -252,7 +252,9 @@ def test_everything_that_differs_is_named_at_once(folder: Path, tmp_path: Path) 
         ("vae/config.json", "[]", "holds a list"),
         ("text_encoder/config.json", '{"d_model": 32}', "text_embed_dim of transformer 24, d_model of text_encoder 32"),
         (SCHEDULER_FILE, '{"_class_name": "EulerDiscreteScheduler"}', "EulerDiscreteScheduler"),
+        ("text_encoder/config.json", "{}", "d_model of text_encoder None"),
         (SCHEDULER_FILE, "nothing", "not JSON"),
+        (SCHEDULER_FILE, "[]", "holds a list"),
     ],
 )
 def test_a_configuration_that_does_not_fit(folder: Path, tmp_path: Path, file: str, content: str, words: str) -> None:

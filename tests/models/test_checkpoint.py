@@ -98,6 +98,9 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
         with pytest.raises(InputError, match="cannot be read"):
             read_safetensors(tmp_path / name)
+    (tmp_path / "saved.pt").write_bytes(b"abc" * 500)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_safetensors(tmp_path / "saved.pt")
     (tmp_path / "bad.safetensors.index.json").write_text("[]")
     with pytest.raises(InputError, match="cannot be read"):
         read_safetensors(tmp_path / "bad.safetensors.index.json")
@@ -129,7 +132,7 @@ def test_no_pickled_code_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     torch.save({"a": Payload()}, tmp_path / "w.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": Payload()}))
     for name in ("w.pth", "plain.pth"):
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match=r"cannot be read \(no torch file, or one that holds more than tensors\)"):
             read_safetensors(tmp_path / name)
     assert capsys.readouterr().out == ""
     torch.save({"epoch": 3}, tmp_path / "w.pth")

@@ -148,6 +148,8 @@ def test_weights_of_something_else_are_refused() -> None:
     wrong["image_tokenizer.1.weight"] = torch.zeros(32, 100)
     with pytest.raises(InputError, match="100 inputs a patch"):
         LvsmConfig.of_weights(wrong)
+    with pytest.raises(InputError, match="of 0"):
+        LvsmConfig.of_weights(wrong | {"image_tokenizer.1.weight": torch.zeros(0, 144)})
 
 
 def test_keys_must_be_covered_both_ways() -> None:

@@ -113,6 +113,8 @@ class AetherFolder:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path} is not JSON ({error})", expected="a JSON object") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path} holds a {type(content).__name__}", expected="a JSON object")
         name = content.get("_class_name", _SCHEDULERS[0])
         if name not in _SCHEDULERS:
             raise InputError(f"{path}: {name}", expected=" or ".join(_SCHEDULERS))

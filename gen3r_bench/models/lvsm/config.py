@@ -90,7 +90,7 @@ class LvsmConfig:
         encodes = "n_light_field_latent" in tensors
         inputs = _size(tensors, "image_tokenizer.1.weight", 1)
         patch_size = round((inputs / IMAGE_CHANNELS) ** 0.5)
-        if IMAGE_CHANNELS * patch_size**2 != inputs or hidden % width:
+        if IMAGE_CHANNELS * patch_size**2 != inputs or not width or hidden % width:
             raise InputError(
                 f"LVSM weights with {inputs} inputs a patch and {hidden} hidden channels of {width}",
                 expected="9 p² inputs for patches of p pixels, and a multiple of the width",
