@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from gen3r_bench.models.aether.pipeline import AetherPipeline, Sampling
     from gen3r_bench.models.aether.trajectory import Window
-    from gen3r_bench.models.plan import ModelPlan
+    from gen3r_bench.models.plan import ModelPlan, StagePlan
 
 COGVIDEOX_FOLDERS: Final = ("vae", "text_encoder", "scheduler")
 FOLDERS: Final = ("transformer", *COGVIDEOX_FOLDERS)
@@ -361,7 +361,29 @@ def plan_checkpoint(
     name, choices = split_choices(checkpoint or OFFICIAL)
     config = AetherConfig.official() if name == OFFICIAL else AetherFolder(Path(name).expanduser()).config
     placing = placed(image_size, config.native_size, config.size_step, letterbox="letterbox" in choices)
-    return plan(config, num_frames=clip_length(num_frames), image_size=placing.work_size, dtype=dtype)
+    made = plan(config, num_frames=clip_length(num_frames), image_size=placing.work_size, dtype=dtype)
+    if "dmax-vggt" not in choices:
+        return made
+    stage = _vggt_stage()
+    return replace(made, stages=[stage, *made.stages], pinned=(stage.part,))
+
+
+def _vggt_stage() -> StagePlan:
+    """What VGGT needs for the two given frames, in float32 as it is kept."""
+    import torch
+
+    from gen3r_bench.baselines.vggt import INPUT_SIZES
+    from gen3r_bench.models.plan import stage_plan
+    from gen3r_bench.models.vggt import Vggt, VggtConfig
+
+    size = (INPUT_SIZES[0], INPUT_SIZES[0])
+    with torch.device("meta"), torch.inference_mode():
+        return stage_plan(
+            Vggt(VggtConfig.official()).eval(),
+            "two frames to depth and cameras",
+            "vggt",
+            lambda module: module.decode(module.encode(torch.empty(1, 2, 3, *size)), size, points=False),
+        )
 
 
 def download_command(root: Path, names: Sequence[str]) -> str:

@@ -225,13 +225,15 @@ def plan_checkpoint(
     *,
     num_frames: int,
     image_size: tuple[int, int],  # noqa: ARG001  # every plan takes it
-    dtype: torch.dtype,
+    dtype: torch.dtype,  # noqa: ARG001
 ) -> ModelPlan:
     """What a checkpoint needs for a clip; frames of any size are resized to its own, so ``image_size`` is not read.
 
-    The authors' files need not be there: their sizes are known, but for the patch size of the two at 512 pixels, which
-    is taken to be that at 256 until the file says so.
+    Nor is ``dtype``: LVSM is kept in float32 on every device. The authors' files need not be there: their sizes are
+    known, but for the patch size of the two at 512 pixels, which is taken to be that at 256 until the file says so.
     """
+    import torch
+
     from gen3r_bench.models.checkpoint import read_safetensors
     from gen3r_bench.models.lvsm import LvsmConfig
     from gen3r_bench.models.lvsm.plan import plan
@@ -242,4 +244,4 @@ def plan_checkpoint(
         config = LvsmConfig.official("encoder-decoder" if "encoder-decoder" in name else "decoder-only")
     else:
         config = LvsmConfig.of_weights(read_safetensors(place.path, inside="model"))
-    return plan(config, num_frames=num_frames, side=place.side, targets_at_once=TARGETS_AT_ONCE, dtype=dtype)
+    return plan(config, num_frames=num_frames, side=place.side, targets_at_once=TARGETS_AT_ONCE, dtype=torch.float32)

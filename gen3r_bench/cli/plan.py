@@ -72,6 +72,6 @@ def plan(
     )
     typer.echo(
         f"{totals['parameters'] / 1e9:.2f} billion parameters; {gigabytes['disk_bytes']} on disk if stored as "
-        f"{str(dtype).removeprefix('torch.')}; peak {gigabytes['peak_bytes_offload_encoders']}{offloaded}"
+        f"kept in memory; peak {gigabytes['peak_bytes_offload_encoders']}{offloaded}"
     )
     typer.echo("Peaks count tensors; what kernels and the allocator take besides is not in them.")

@@ -42,7 +42,7 @@ class StagePlan:
 
     @property
     def peak_bytes(self) -> int:
-        """Weights and work, where no other network is on the device ."""
+        """Weights and work, where no other network is on the device."""
         return self.weight_bytes + self.work_bytes
 
 
@@ -53,10 +53,12 @@ class ModelPlan:
     Attributes:
         stages: at least one.
         dropped: parts that are freed after each use.
+        pinned: parts that never leave the device, whatever is offloaded; they come first.
     """
 
     stages: Sequence[StagePlan]
     dropped: Collection[str] = ()
+    pinned: Collection[str] = ()
 
     @property
     def parts(self) -> list[StagePlan]:
@@ -77,8 +79,9 @@ class ModelPlan:
 
     @property
     def one_part_bytes(self) -> int:
-        """Peak of a clip where one part is on the device at a time."""
-        return max(stage.peak_bytes for stage in self.stages)
+        """Peak of a clip where one part is on the device at a time, beside the pinned ones."""
+        pinned = {part.part: part.weight_bytes for part in self.parts if part.part in self.pinned}
+        return max(sum({**pinned, stage.part: stage.weight_bytes}.values()) + stage.work_bytes for stage in self.stages)
 
 
 def stage_plan(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_scene
@@ -19,12 +20,14 @@ from gen3r_bench.baselines.aether import (
     Aether,
     AetherBetweenViews,
     placed,
+    plan_checkpoint,
     split_choices,
 )
 from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.models.aether.pipeline import Sampling
+from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.scene import Cameras, Conditioning, Prediction, Scene, conditioning_indices
 
 SIDE = 32
@@ -278,6 +281,18 @@ def test_vggt_answers_what_dmax_asks(method: Aether) -> None:
     dmax = between._dmax(conditioned(scene, "2view"))
     assert 0 < dmax < np.inf
     assert dmax != 1
+
+
+def test_the_plan_counts_the_network_that_dmax_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VggtConfig, "official", VggtConfig.tiny)
+    clip = {"num_frames": 49, "image_size": (SIDE, SIDE), "dtype": torch.bfloat16}
+    without, plan = (plan_checkpoint(f"{folder}{choice}", **clip) for choice in ("", "+dmax-vggt"))
+    vggt, *others = plan.stages
+    assert others == without.stages
+    assert vggt.weight_bytes == 4 * vggt.parameters == 4 * sum(p.numel() for p in formula_vggt().parameters())
+    for name in ("one_part_bytes", "resident_bytes"):
+        with_both = getattr(without, name) + vggt.weight_bytes
+        assert getattr(plan, name) == max(with_both, vggt.peak_bytes), name  # it never leaves the device
 
 
 def test_protocols_end_to_end(folder: Path, tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ def test_incomplete_weights_are_refused(weights: Path) -> None:
 def test_plans_of_files_that_are_not_there_and_that_are(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = {"num_frames": 6, "image_size": (560, 560), "dtype": torch.float32}
     (here,) = plan_checkpoint("official", **clip).stages
+    assert here.weight_bytes == 4 * here.parameters
+    assert plan_checkpoint("official", **{**clip, "dtype": torch.bfloat16}).stages == [here]  # it never runs shorter
     assert here.parameters == sum(tensor.numel() for tensor in formula_lvsm().state_dict().values())
     monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(weights / "none"))
     (official,) = plan_checkpoint("encoder-decoder", **clip).stages

@@ -40,13 +40,13 @@ class AetherConfig:
 
         object.__setattr__(self, "transformer", _completed(CogVideoXTransformer3DModel, self.transformer))
         object.__setattr__(self, "vae", _completed(AutoencoderKLCogVideoX, self.vae))
-        dit, latent = self.transformer, self.vae["latent_channels"]
+        dit, latent, width = self.transformer, self.vae["latent_channels"], self.text.get("d_model")
         joint = 2 * latent + RAYMAP_CHANNELS
         given = joint + latent + RAYMAP_CHANNELS
         agreements = (
             ("out_channels of transformer", dit["out_channels"], "frames, disparity and raymap", joint),
             ("in_channels of transformer", dit["in_channels"], "those and the condition", given),
-            ("text_embed_dim of transformer", dit["text_embed_dim"], "d_model of text_encoder", self.text.get("d_model")),
+            ("text_embed_dim of transformer", dit["text_embed_dim"], "d_model of text_encoder", width),
             ("temporal ratio of transformer", dit["temporal_compression_ratio"], "of raymaps", TEMPORAL_RATIO),
             ("temporal ratio of vae", self.vae["temporal_compression_ratio"], "of raymaps", TEMPORAL_RATIO),
             ("spatial ratio of vae", 2 ** (len(self.vae["block_out_channels"]) - 1), "of raymaps", SPATIAL_RATIO),
