@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,13 +106,15 @@ class LvsmMethod(Method):
                 f"input size {place.side} of lvsm@{checkpoint}",
                 expected=f"a multiple of its patch size {network.config.patch_size}",
             )
-        return cls(
+        made: type[LvsmMethod] = LvsmReference if checkpoint == REFERENCE else cls
+        method = made(
             network,
             side=place.side,
             device=device,
             one_view_trained=place.one_view_trained,
             sha256=sha256_of([place.path]),
         )
+        return cast("Self", method)
 
     @property
     def checkpoint_sha256(self) -> str | None:
@@ -167,6 +170,12 @@ class LvsmMethod(Method):
         if len(shown) == 1 and not self._one_view_trained:
             adaptations.append("one view, where LVSM was trained with two")
         return Prediction(frame_indices=tuple(range(len(rgb))), rgb=rgb, adaptations=tuple(adaptations))
+
+
+class LvsmReference(LvsmMethod):
+    """This project's own checkpoint, trained on ``mini``'s training scenes alone."""
+
+    contract: ClassVar[Contract] = replace(LvsmMethod.contract, licence="MIT", training_sets=())
 
 
 class _Place(NamedTuple):

@@ -71,7 +71,7 @@ def plan(
         f", or {gigabytes['peak_bytes_offload_all']} with GEN3R_BENCH_OFFLOAD=all" if len(made.parts) > 1 else ""
     )
     typer.echo(
-        f"{totals['parameters'] / 1e9:.2f} billion parameters; {gigabytes['disk_bytes']} on disk if stored as "
-        f"kept in memory; peak {gigabytes['peak_bytes_offload_encoders']}{offloaded}"
+        f"{totals['parameters'] / 1e9:.2f} billion parameters; {gigabytes['disk_bytes']} on disk "
+        f"if stored as kept in memory; peak {gigabytes['peak_bytes_offload_encoders']}{offloaded}"
     )
     typer.echo("Peaks count tensors; what kernels and the allocator take besides is not in them.")

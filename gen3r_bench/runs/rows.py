@@ -192,6 +192,7 @@ def make_row(spec: str, *, device: str) -> Row:
     contract = method_class.contract
     chosen = checkpoint or (contract.checkpoints[0] if contract.checkpoints else None)
     method = _loaded(method_class, chosen, device)
+    contract = method.contract  # of this checkpoint, where a method's checkpoints differ in licence or training sets
     label = contract.method_id if chosen is None else f"{contract.method_id}@{Path(chosen).name}"
     return MethodRow(
         method,

@@ -16,6 +16,7 @@ from gen3r_bench.baselines.lvsm import LvsmMethod
 from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.method import Method
 from gen3r_bench.metrics.image import psnr
+from gen3r_bench.runs.rows import make_row
 from gen3r_bench.scene import Cameras, Conditioning, Scene, Setting, conditioning_indices
 from gen3r_bench.training.lvsm import REFERENCE
 from gen3r_bench.training.release import recipe_sha256
@@ -51,6 +52,12 @@ def test_it_has_seen_one_view_and_says_no_more_than_its_size(method: LvsmMethod,
     assert prediction.adaptations == (
         "frames resized from 112 to 64 pixels (Lanczos), the rendered ones back (bicubic)",
     )
+
+
+def test_its_row_has_its_own_licence_and_training_sets() -> None:
+    entry = make_row("lvsm@reference", device="cpu").entry
+    assert (entry.label, entry.licence, entry.training_sets) == ("lvsm@reference", "MIT", ())
+    assert LvsmMethod.contract.training_sets == ("realestate10k",)
 
 
 def shown(scene: Scene, cameras: Cameras, setting: Setting) -> Conditioning:

@@ -1,7 +1,7 @@
 """LVSM beside its released code. Runs where LVSM_UPSTREAM names a checkout of haian-jin/LVSM.
 
-Nothing of the released code is in this repository. It needs einops and easydict; xformers, lpips, torchvision, imageio
-and cv2 are stood in for. ``python tests/models/test_lvsm_parity.py`` prints the measured differences.
+Nothing of the released code is in this repository. It needs einops, easydict and jaxtyping; xformers, lpips,
+torchvision, imageio and cv2 are stood in for. ``pytest -s`` prints the measured differences.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from tiny_lvsm import cameras_around, formula_lvsm, formula_views
 from torch import Tensor, nn
 
-from gen3r_bench.models.lvsm import Lvsm, LvsmConfig, build, normalised_poses, pluecker_rays
+from gen3r_bench.models.lvsm import LvsmConfig, build, normalised_poses, pluecker_rays
 from gen3r_bench.models.lvsm.config import Kind
 
 VARIABLE = "LVSM_UPSTREAM"
@@ -151,7 +151,9 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 def test_renders(released: SimpleNamespace, kind: Kind, views: int, at_once: int | None) -> None:
     ours, theirs = renders(released, kind, views, at_once)
     assert theirs.std() > 0.05, "the tiny network answers with one grey"
-    assert relative(ours, theirs) <= BOUND
+    difference = relative(ours, theirs)
+    print(f"parity {kind}, {views} view(s), {at_once or 'all'} targets at once: {difference:.1e}")
+    assert difference <= BOUND
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,21 +167,3 @@ def test_pose_normalisation(released: SimpleNamespace) -> None:
     poses = cameras_around(9).world_from_cam
     theirs = released.dataset.preprocess_poses(None, torch.from_numpy(poses.copy()).float(), 1.35)
     np.testing.assert_allclose(normalised_poses(poses), theirs, atol=1e-6)
-
-
-def main() -> None:
-    with released_code() as code:
-        for kind in KINDS:
-            for views in (1, 2):
-                for at_once in (None, 2):
-                    found = relative(*renders(code, kind, views, at_once))
-                    print(f"{kind}, {views} view(s), {at_once or 'all'} targets at once: {found:.1e}")
-        official: list[Lvsm] = []
-        for kind in KINDS:
-            with torch.device("meta"):
-                official.append(build(LvsmConfig.official(kind)))
-            print(kind, sum(p.numel() for p in official[-1].parameters()), "parameters")
-
-
-if __name__ == "__main__":
-    main()
