@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gen3r_bench.scene import Cameras
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
 def resized_rgb(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -20,13 +24,13 @@ def resized_rgb(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
 
 
-def nearest_maps(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """[F, h, w] at another size by nearest neighbour: a mean of two depths lies on neither surface."""
-    if maps.shape[1:] == size:
+def nearest_maps(maps: NDArray[ScalarT], size: tuple[int, int]) -> NDArray[ScalarT]:
+    """[F, h, w, ...] at another size by nearest neighbour: a mean of two depths lies on neither surface."""
+    if maps.shape[1:3] == size:
         return maps
     rows, columns = (
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(np.intp)
-        for new, old in zip(size, maps.shape[1:], strict=True)
+        for new, old in zip(size, maps.shape[1:3], strict=True)
     )
     return np.ascontiguousarray(maps[:, rows][:, :, columns])
 

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, gen3r_parts, sha256_of
+from gen3r_bench.baselines.vggt_clips import (
+    RELEASED_SIDE,
+    check_short_side,
+    load_vggt,
+    nearest,
+    resized_images,
+    working_size,
+)
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gen3r_bench.models.geometry_adapter import GeometryAdapter
     from gen3r_bench.models.vggt import Vggt
 
@@ -22,8 +28,7 @@ class Gen3rVaeOnly(Method):
     """What reconstruction loses in the adapter's latents; nothing is generated.
 
     Frames are resized to 560 on the short side (the long side to the nearest multiple of 56), and depth and intrinsics
-    back; networks of other sizes than the released ones see the nearest multiples
-    of what fits them (of 56, at the released ratio of patches and latents).
+    back; networks of other sizes than the released ones have no known native size, and see the nearest multiples of 56.
     A clip that is not 1 + 4 k frames is continued with its last frame. Both are recorded. The latent is drawn
     from the posterior with the scene's seed, as the released ``infer_geo_adapter`` does; weights are float32, where the
     released code runs in bfloat16 throughout (on CUDA, VGGT's aggregator here does too).
@@ -46,10 +51,7 @@ class Gen3rVaeOnly(Method):
     def __init__(
         self, vggt: Vggt, adapter: GeometryAdapter, *, short_side: int | None = None, sha256: str | None = None
     ) -> None:
-        # pixels of the fewest VGGT patches that are a whole number of latent positions: 56 at the released sizes
-        self.side_unit = vggt.config.patch_size * adapter.config.grid_unit
-        if short_side is not None and (short_side < self.side_unit or short_side % self.side_unit):
-            raise InputError(f"a short side of {short_side} px", expected=f"a multiple of {self.side_unit}")
+        check_short_side(short_side)
         self.vggt = vggt
         self.adapter = adapter
         self.short_side = short_side
@@ -64,10 +66,9 @@ class Gen3rVaeOnly(Method):
 
         from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
         from gen3r_bench.models.vggt import VggtConfig
-        from gen3r_bench.models.vggt_checkpoint import load_vggt
 
         adapter = GeometryAdapter.from_folder(parts[1], device=device, dtype=torch.float32)
-        vggt = load_vggt(parts[0], device=device, dtype=torch.float32)
+        vggt = load_vggt(parts[0], device)
         if vggt.config.token_width * 5 != adapter.config.token_channels:
             raise InputError(
                 f"{parts[0]} has tokens of {vggt.config.token_width} channels, and {parts[1]} takes "
@@ -75,7 +76,7 @@ class Gen3rVaeOnly(Method):
                 expected="five tokens' channels",
             )
         released = (VggtConfig.official(), GeometryAdapterConfig.official())
-        short_side = 560 if (vggt.config, adapter.config) == released else None
+        short_side = RELEASED_SIDE if (vggt.config, adapter.config) == released else None
         return cls(vggt, adapter, short_side=short_side, sha256=sha256_of(parts))
 
     @property
@@ -90,7 +91,7 @@ class Gen3rVaeOnly(Method):
         from gen3r_bench.models.vggt import cameras_from_pose_encoding
 
         frames, size = conditioning.num_frames, conditioning.image_size
-        work_size = working_size(size, self.short_side, self.side_unit)
+        work_size = working_size(size, self.short_side)
         more = -(frames - 1) % FRAMES_PER_LATENT
         adaptations = []
         if work_size != size:
@@ -102,7 +103,7 @@ class Gen3rVaeOnly(Method):
         padded = np.pad(conditioning.rgb, [(0, more), (0, 0), (0, 0), (0, 0)], mode="edge")
         weights = next(self.adapter.parameters())
         with torch.inference_mode():
-            images = _resized(torch.from_numpy(padded).to(weights.device), work_size)
+            images = resized_images(torch.from_numpy(padded).to(weights.device), work_size)
             token_map = pack_tokens(self.vggt.encode(images[None])).to(weights.dtype)
             generator = torch.Generator().manual_seed(conditioning.seed % 2**63)
             latent = self.adapter.encode(token_map).sample(generator)
@@ -110,7 +111,7 @@ class Gen3rVaeOnly(Method):
             tokens = unpack_tokens(self.adapter.decode(latent), patch_start=self.vggt.config.patch_start)
             output = self.vggt.decode(tokens, work_size, points=False)
             depth, confidence = (
-                _nearest(part[0, :frames].float(), size) for part in (output.depth, output.depth_confidence)
+                nearest(part[0, :frames].float(), size) for part in (output.depth, output.depth_confidence)
             )
             cameras = cameras_from_pose_encoding(output.pose_encoding[0, :frames].float(), work_size)
         intrinsics = cameras.intrinsics.copy()
@@ -124,28 +125,3 @@ class Gen3rVaeOnly(Method):
             intrinsics=intrinsics,
             adaptations=tuple(adaptations),
         )
-
-
-def working_size(size: tuple[int, int], short_side: int | None, unit: int) -> tuple[int, int]:
-    """(height, width) that the networks see: multiples of ``unit``, the short one ``short_side`` or nearest."""
-    scale = 1.0 if short_side is None else short_side / min(size)
-    least = short_side or unit
-    height, width = (max(least, round(side * scale / unit) * unit) for side in size)
-    return height, width
-
-
-def _resized(rgb: Tensor, size: tuple[int, int]) -> Tensor:
-    """[F, H, W, 3] uint8 as [F, 3, *size] in [0, 1]."""
-    from torch.nn.functional import interpolate
-
-    images = rgb.permute(0, 3, 1, 2).float() / 255
-    if images.shape[2:] != size:
-        images = interpolate(images, size=size, mode="bilinear", antialias=True).clamp(0, 1)
-    return images
-
-
-def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """[F, h, w] by nearest neighbour as [F, *size]: depth has edges, and a mean of two surfaces lies on neither."""
-    from torch.nn.functional import interpolate
-
-    return interpolate(maps[:, None], size=size, mode="nearest-exact")[:, 0]

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gen3r_bench.models.gen3r.config import Gen3rConfig
-from gen3r_bench.models.gen3r.folder import PARTS, SCHEDULER_FILE
+from gen3r_bench.models.gen3r.folder import PARTS
+from gen3r_bench.models.joint.folder import SCHEDULER_FILE, Part
 
 
 def wave(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> Tensor:
@@ -92,8 +93,20 @@ def write_folder(path: Path, *, config: Gen3rConfig | None = None, shards: int =
         "text": config.text.to_json(),
         "image": config.image.to_json(),
     }
-    for name, module in tiny_modules(config).items():
-        folder = path / PARTS[name].subfolder
+    return write_parts(path, PARTS, configs, tiny_modules(config), shards=shards)
+
+
+def write_parts(
+    path: Path,
+    parts: Mapping[str, Part],
+    configs: Mapping[str, object],
+    modules: Mapping[str, nn.Module],
+    *,
+    shards: int = 1,
+) -> Path:
+    """Networks, tokenizer and scheduler in the official layout; the transformer in ``shards`` files."""
+    for name, module in modules.items():
+        folder = path / parts[name].subfolder
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(configs[name]))
         tensors = {key: tensor.contiguous() for key, tensor in module.state_dict().items()}

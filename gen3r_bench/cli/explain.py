@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -88,10 +89,10 @@ def explain(
         text = None
     if out is not None:
         if text is None:
-            with out.open("w") as file:
-                print_explanation(Console(file=file, width=100), found)
-        else:
-            write_atomically(out, text.encode())
+            buffer = io.StringIO()
+            print_explanation(Console(file=buffer, width=100), found)
+            text = buffer.getvalue()
+        write_atomically(out, text.encode())
         talk.print(f"Wrote {out}", highlight=False, markup=False)
     elif text is None:
         print_explanation(options.table_console(), found)

@@ -18,6 +18,7 @@ PLANS: Final = {
     "aether": "gen3r_bench.baselines.aether",
     "gen3r": "gen3r_bench.models.gen3r.plan",
     "lvsm": "gen3r_bench.baselines.lvsm",
+    "wvd": "gen3r_bench.models.wvd.plan",
 }
 """Methods with a plan, and the module whose ``plan_checkpoint`` makes it."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from typing import Final
 
 from gen3r_bench.errors import InputError
@@ -18,13 +19,17 @@ from gen3r_bench.reports.claims_render import CLAIM_COLUMNS
 from gen3r_bench.reports.make import Format, make_table, tables_text
 from gen3r_bench.reports.notes import run_name
 from gen3r_bench.reports.recipe import RECIPE_MARK, Recipe, read_recipe
-from gen3r_bench.reports.render import CSV_COLUMNS
+from gen3r_bench.reports.render import CSV_COLUMNS, csv_name
 from gen3r_bench.runs.store import Run
 
 _RECIPE_LINES: Final[Mapping[Format, re.Pattern[str]]] = {
     "latex": re.compile(rf"^% {RECIPE_MARK} (.*)$", re.M),
     "markdown": re.compile(rf"^<!-- {RECIPE_MARK} (.*) -->$", re.M),
 }
+_LATEX_RULES: Final = re.compile(r"(\\(midrule|cmidrule|addlinespace|hline)(\([a-z]+\))?([\[{][^\]}]*[\]}])?\s*)*")
+"""A line of a tabular that sets no text."""
+_LATEX_COMMENT: Final = re.compile(r"(?<!\\)%.*")
+_LATEX_ROW_END: Final = re.compile(r"(\\\\\*?|\\tabularnewline)\s*(\[[^\]]*\])?$")
 _CSV_HEADS: Final = (list(CSV_COLUMNS), list(CLAIM_COLUMNS))
 _CSV_NUMBERS: Final = ("value", "measured", "low", "high")
 _CSV_PLACE: Final = ("table", "source", "setting", "paper_row", "row", "dataset", "measured_dataset", "metric", "run")
@@ -75,7 +80,7 @@ def check_table(
         InputError: where the file is not a table of ours, or was made of other runs.
         BenchError: where these runs cannot make such a table.
     """
-    if next(csv.reader(io.StringIO(text)), None) in _CSV_HEADS:
+    if _csv_head(text) in _CSV_HEADS:
         recipes = _csv_recipes(text)
         made = [make_table(recipe, _its_runs(recipe, runs), metrics, cards) for recipe in recipes]
         return len(recipes), _compare_csv(text, tables_text(made, "csv"))
@@ -123,22 +128,30 @@ def _its_runs(recipe: Recipe, runs: Sequence[Run]) -> list[Run]:
 def _latex_grid(text: str) -> _Grid:
     body = text.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
     below = text.partition(r"\footnotesize\raggedright")[2].partition(r"\end{minipage}")[0]
-    rows = [
-        [" ".join(cell.split()) for cell in re.split(r"(?<!\\)&", line.strip().removesuffix(r"\\"))]
-        for line in body.splitlines()
-        if line.rstrip().endswith(r"\\")
+    head, _, rest = body.partition(r"\midrule")
+    lines = [_plain(line.removesuffix(r"\par")) for line in below.splitlines()]
+    return _grid(_latex_rows(head), _latex_rows(rest), lines)
+
+
+def _latex_rows(text: str) -> list[list[str]]:
+    """The cells of every line that LaTeX sets, however it ends: a row that someone added counts too."""
+    lines = (_LATEX_COMMENT.sub("", line).strip() for line in text.splitlines())
+    return [
+        [" ".join(cell.split()) for cell in re.split(r"(?<!\\)&", _LATEX_ROW_END.sub("", line))]
+        for line in lines
+        if not _LATEX_RULES.fullmatch(line)
     ]
-    heads = body.partition(r"\midrule")[0].count("\\\\\n")
-    return _grid(rows[:heads], rows[heads:], [_plain(line.removesuffix(r"\par")) for line in below.splitlines()])
 
 
 def _markdown_grid(text: str) -> _Grid:
+    lines = text.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.lstrip().startswith("|")), len(lines))
+    # GitHub reads every line up to an empty one as a row, also without its outer bars; the second one is the rule
     rows = [
         [" ".join(cell.split()) for cell in line.strip().strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith("|") and not re.fullmatch(r"\|[-:| ]+\|", line.strip())
+        for line in takewhile(str.strip, lines[first:])
     ]
-    return _grid(rows[:1], rows[1:], [_plain(line[2:]) for line in text.splitlines() if line.startswith("- ")])
+    return _grid(rows[:1], rows[2:], [_plain(line[2:]) for line in lines if line.startswith("- ")])
 
 
 def _plain(line: str) -> str:
@@ -193,12 +206,31 @@ def _titled(titles: Sequence[str], number: int) -> str:
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
+def _csv_head(text: str) -> list[str] | None:
+    try:
+        return next(csv.reader(io.StringIO(text)), None)
+    except csv.Error:
+        return None
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    """The lines of a CSV by column; what a short line lacks is empty.
+
+    Raises:
+        InputError: where it is no CSV.
+    """
+    try:
+        return list(csv.DictReader(io.StringIO(text), restval=""))
+    except csv.Error as error:
+        raise InputError(f"a damaged CSV ({error})", expected="one that gen3r-bench table wrote") from error
+
+
 def _csv_recipes(text: str) -> list[Recipe]:
     """What made a CSV, from its columns: it has no comment, since readers would take it for the head."""
     tables: dict[tuple[str, str], dict[str, None]] = {}
     spreads: dict[tuple[str, str], bool] = {}
-    for line in csv.DictReader(io.StringIO(text)):
-        name, run = line["table"], line["run"]
+    for line in _csv_rows(text):
+        name, run = csv_name(line["table"]), csv_name(line["run"])
         key = (name, "" if name.startswith("paper-table-") else run)
         runs = tables.setdefault(key, {})
         if run:
@@ -237,8 +269,8 @@ def _csv_lines(text: str) -> dict[tuple[str, ...], dict[str, str]]:
     """Lines by what they are about; a place that comes again is counted."""
     found: dict[tuple[str, ...], dict[str, str]] = {}
     counts: Counter[tuple[str, ...]] = Counter()
-    for line in csv.DictReader(io.StringIO(text)):
-        place = tuple(line.get(name) or "" for name in _CSV_PLACE)
+    for line in _csv_rows(text):
+        place = tuple(line.get(name, "") for name in _CSV_PLACE)
         counts[place] += 1
         found[*place, str(counts[place])] = line
     return found
@@ -248,7 +280,6 @@ def _same(column: str, was: str, now: str) -> bool:
     if was == now or column not in _CSV_NUMBERS:
         return was == now
     try:
-        a, b = float(was), float(now)
+        return math.isclose(float(was), float(now), rel_tol=1e-9)
     except ValueError:
         return False
-    return abs(a - b) <= 1e-9 * max(abs(a), abs(b))

@@ -13,7 +13,7 @@ from gen3r_bench.reports.claims import Claim, ClaimTable
 from gen3r_bench.reports.notes import run_name
 from gen3r_bench.reports.paper import METRICS, SETTING_TITLES
 from gen3r_bench.reports.recipe import RECIPE_MARK
-from gen3r_bench.reports.render import escape_latex, escape_markdown
+from gen3r_bench.reports.render import csv_cell, escape_latex, escape_markdown
 
 HEADS: Final = (
     "setting",
@@ -104,7 +104,8 @@ def claims_csv(tables: Sequence[ClaimTable]) -> str:
     writer.writeheader()
     for table in tables:
         for claim in table.claims:
-            writer.writerow({"table": table.name, **claim_fields(claim)})
+            fields = {"table": table.name, **claim_fields(claim)}
+            writer.writerow({name: csv_cell(value) for name, value in fields.items()})
     return file.getvalue()
 
 

@@ -110,7 +110,10 @@ def _hint_table(one: Comparison) -> RichTable:
 
 
 def _number(value: float | None, line: Line) -> str:
-    return MISSING if value is None else printed(value, line.decimals)
+    if value is None:
+        return MISSING
+    # seven digits fit their column; of a larger number, which no metric should give, the size is said
+    return printed(value, line.decimals) if abs(value) < 1e5 else f"{value:.2e}"
 
 
 def _p(value: float) -> str:

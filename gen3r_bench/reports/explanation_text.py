@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from gen3r_bench.protocols.dialects import DIALECTS
 from gen3r_bench.reports.explanation import LEVEL, Explanation, Line, Panel, verdicts
-from gen3r_bench.reports.render import escape_markdown, printable
+from gen3r_bench.reports.render import csv_cell, escape_markdown, printable
 from gen3r_bench.reports.tables import MISSING
 from gen3r_bench.runs.record import RowEntry
 
@@ -226,6 +226,6 @@ def render_csv(found: Explanation) -> str:
                     *(panel.metric.unit, line.key, row.label, row.kind, shown.value, shown.moved, shown.n),
                     *(shown.planned, shown.rank, shown.default_rank, reasons),
                 )
-                lines.append(["" if value is None else str(value) for value in values])
+                lines.append([csv_cell(value) for value in values])
     frame = pd.DataFrame(lines, columns=list(_CSV_COLUMNS), dtype=object)
     return str(frame.to_csv(index=False, lineterminator="\n"))

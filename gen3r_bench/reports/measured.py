@@ -46,10 +46,11 @@ class Measured:
 
     @property
     def group(self) -> tuple[object, ...]:
-        """Equal for cells over the same data, made by the same code: scenes, frames, size, and what moves scores."""
+        """Equal for cells over the same data, made by the same code: scenes, clip, options, and what moves scores."""
         entry, backend = self.entry, self.run.header.geometry_backend if self.metric.kind == "points" else "exact"
         clip = (entry.dataset, entry.dataset_title, entry.frames, entry.stride, entry.start, entry.image_size)
-        return (*clip, frozenset(entry.scenes), backend, self.conditions)
+        options = tuple(sorted(entry.dataset_options.items()))
+        return (*clip, options, frozenset(entry.scenes), backend, self.conditions)
 
     @property
     def group_title(self) -> str:

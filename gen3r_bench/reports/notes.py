@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,8 @@ _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
 def run_name(run: Run) -> str:
-    """The name of a run's folder, also where it was given as a path that ends in ``.``."""
-    return run.path.resolve().name
+    """The name of a run's folder, also of a path that ends in ``.``; bytes that are no text are shown as escapes."""
+    return os.fsencode(run.path.resolve().name).decode(errors="backslashreplace")
 
 
 class Footnotes:

@@ -271,6 +271,24 @@ def _latex_cell(cell: Cell, row: Row) -> str:
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER: Final = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
+
+
+def csv_cell(value: object) -> str:
+    """A value for a CSV; a name that a spreadsheet would run as a formula gets an apostrophe before it.
+
+    >>> csv_cell("-0.50"), csv_cell(None), csv_cell("=1+1")
+    ('-0.50', '', "'=1+1")
+    """
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def csv_name(cell: str) -> str:
+    """The name that ``csv_cell`` wrote."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+
 
 def table_frame(tables: Sequence[Table]) -> pd.DataFrame:
     """Every value of the tables, one line each, as text; a cell without a score has an empty value and its reasons."""
@@ -309,7 +327,7 @@ def table_frame(tables: Sequence[Table]) -> pd.DataFrame:
                     "high": source.interval and repr(source.interval.high),
                     "level": source.interval and source.interval.level,
                 }
-                lines.append(["" if line[name] is None else str(line[name]) for name in CSV_COLUMNS])
+                lines.append([csv_cell(line[name]) for name in CSV_COLUMNS])
     return pd.DataFrame(lines, columns=list(CSV_COLUMNS), dtype=object)
 
 

@@ -78,12 +78,14 @@ def audit(path: Path, metrics: Mapping[str, Metric]) -> tuple[Run, list[Finding]
     cards = _cards(header, findings)
     findings += _plan_findings(header, cards)
     planned = set(_planned(header))
+    carded = {card.name for card in header.protocols}
     for record in newest.values():
         if record.identity not in planned:
             message = "the record is not in the plan of run.json: its scene, row, seed or protocol is not named there"
             findings.append(Finding.about(record, "plan", message))
             continue
-        findings += _record_findings(record, header, cards, metrics)
+        if record.protocol in carded:
+            findings += _record_findings(record, header, cards, metrics)
     for protocol, dataset, scene, row, seed in _planned(header):
         if (protocol, dataset, scene, row, seed) not in newest:
             text = f"no record of seed {seed}, though the plan of run.json names it"
@@ -170,6 +172,9 @@ def _plan_findings(header: RunHeader, cards: Mapping[str, Card]) -> Iterator[Fin
     for label, count in Counter(row.label for row in header.rows).items():
         if count > 1:
             yield Finding("plan", f"run.json names {count} rows {label!r}", row=label)
+    for (protocol, dataset), count in Counter((entry.protocol, entry.dataset) for entry in header.plan).items():
+        if count > 1:
+            yield Finding("plan", f"the plan names the dataset {count} times", protocol=protocol, dataset=dataset)
     for entry in header.plan:
         place = {"protocol": entry.protocol, "dataset": entry.dataset}
         for scene, count in Counter(entry.scenes).items():

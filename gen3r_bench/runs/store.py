@@ -6,12 +6,13 @@ import fcntl
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Final, Self
 
 from pydantic import ValidationError
 
@@ -21,6 +22,14 @@ from gen3r_bench.runs.record import Record, RunHeader, provenance_id, record_che
 HEADER_NAME = "run.json"
 RECORDS_NAME = "records.jsonl"
 READABLE_VERSIONS = (1, 2)
+_CARD_FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "setting": str,
+    "cameras": str,
+    "metrics": list,
+    "frames_scored": list,
+    "psnr_cap_db": (int, float),
+}
+"""What tables look up in a card's content, whichever version of the suite wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         StoreError: where the disk is full or the folder cannot be written; the old content stays.
     """
+    if not path.name:
+        raise StoreError(f"cannot write {path}: it is a folder (fix: name a file in it)")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained("write", path):
         try:
@@ -92,13 +103,13 @@ def read_header(run: Path) -> RunHeader:
                 f"{' and '.join(map(str, READABLE_VERSIONS))} (fix: use the suite that wrote it)"
             )
         return RunHeader.model_validate(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged: {_first_problem(error)} (fix: restore it, or run with --fresh)"
         ) from error
 
 
-def _first_problem(error: ValueError) -> str:
+def _first_problem(error: ValueError | RecursionError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
@@ -135,6 +146,20 @@ def _newest(records: list[Record]) -> tuple[Record, ...]:
     return tuple({record.identity: record for record in records}.values())
 
 
+def _misfit(header: RunHeader) -> str | None:
+    """Where the parts of a header do not fit together, as after an edit by hand; None where they do."""
+    cards = {card.name: card for card in header.protocols}
+    for (protocol, dataset), count in Counter((entry.protocol, entry.dataset) for entry in header.plan).items():
+        if count > 1:
+            return f"its plan names {protocol} on {dataset} {count} times"
+        if protocol not in cards:
+            return f"its plan names the protocol {protocol!r}, whose card it lacks"
+        for name, kind in _CARD_FIELDS.items():
+            if not isinstance(cards[protocol].content.get(name), kind):
+                return f"the card of {protocol} lacks {name}"
+    return None
+
+
 def read_run(path: Path) -> Run:
     """Read a run folder without changing it.
 
@@ -142,7 +167,9 @@ def read_run(path: Path) -> Run:
         StoreError: where a file is missing, damaged or of another version, or the header does not say what a score was
             computed with; names the file, the line and the fix.
     """
-    read_header(path)
+    problem = _misfit(read_header(path))
+    if problem is not None:
+        raise StoreError(f"{path / HEADER_NAME} is damaged: {problem} (fix: restore it, or run with --fresh)")
     records, whole = _parse_records(path / RECORDS_NAME)
     size = (path / RECORDS_NAME).stat().st_size if (path / RECORDS_NAME).exists() else 0
     repeated = len(records) - len({record.checksum for record in records})

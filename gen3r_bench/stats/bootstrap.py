@@ -108,10 +108,13 @@ def interval_of(values: Floats, *, level: float, resamples: int, seed: int) -> I
     bias = norm.ppf(((draws < -rounding).mean() + (draws <= rounding).mean()) / 2)
     acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
     tail = math.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)
-    # |acceleration| is at most 1/6, and far less where few scenes push the tail out: the denominator stays positive.
     ends = bias + np.array([-tail, tail])
-    low, high = np.quantile(draws, norm.cdf(bias + ends / (1 - acceleration * ends)))
-    return Interval(mean + float(low), mean + float(high), level)
+    shrink = 1 - acceleration * ends
+    # Where a far tail of few, skewed scenes passes the formula's pole, the end is the outermost draw.
+    moved = np.divide(ends, shrink, out=np.copysign(np.inf, ends), where=shrink > 0)
+    low, high = mean + np.quantile(draws, norm.cdf(bias + moved))
+    # a sum's rounding must not leave the range of the scenes
+    return Interval(float(max(low, values.min())), float(min(high, values.max())), level)
 
 
 @lru_cache(maxsize=2)

@@ -11,7 +11,8 @@ from typing import Final
 from gen3r_bench.baselines.lvsm import FILES as LVSM_FILES
 from gen3r_bench.baselines.lvsm import HUB_ID as LVSM_HUB_ID
 from gen3r_bench.baselines.official_weights import AETHER_HUB_ID, COGVIDEOX_HUB_ID, GEN3R_HUB_ID
-from gen3r_bench.errors import UnknownNameError
+from gen3r_bench.baselines.wvd import UNPUBLISHED as WVD_UNPUBLISHED
+from gen3r_bench.errors import InputError, UnknownNameError
 from gen3r_bench.locations import weights_root
 from gen3r_bench.metrics.perceptual import BACKBONES
 from gen3r_bench.metrics.vbench.files import FILES as VBENCH_FILES
@@ -19,6 +20,8 @@ from gen3r_bench.weights.entry import State, WeightEntry
 
 __all__ = ["CATALOGUE", "State", "WeightEntry", "download_commands", "entries"]
 
+UNPUBLISHED: Final = {"wvd": WVD_UNPUBLISHED}
+"""Why a method has no entry."""
 VGGT_HUB_ID: Final = "facebook/VGGT-1B"
 _GEN3R_LICENCE: Final = "as its model card says (code: MIT)"
 
@@ -67,8 +70,14 @@ def _aether_part(
 CATALOGUE: Final[tuple[WeightEntry, ...]] = (
     _gen3r_part("transformer"),
     _gen3r_part("geo_adapter", "gen3r-vae-only"),
-    _gen3r_part("vggt", "gen3r-vae-only", licence="non-commercial (a copy of facebook/VGGT-1B)", non_commercial=True),
-    _gen3r_part("wan_vae", "wan-vae", licence="Apache-2.0 (Wan 2.1)"),
+    _gen3r_part(
+        "vggt",
+        "gen3r-vae-only",
+        "wvd-vae-only",
+        licence="non-commercial (a copy of facebook/VGGT-1B)",
+        non_commercial=True,
+    ),
+    _gen3r_part("wan_vae", "wan-vae", "wvd-vae-only", licence="Apache-2.0 (Wan 2.1)"),
     _gen3r_part("text_encoder", licence="Apache-2.0 (umT5-xxl, from Wan 2.1)"),
     # the released loader reads no configuration here, so the folder may have none
     _gen3r_part("clip_image_encoder", licence="Apache-2.0 (from Wan 2.1)", needs=()),
@@ -138,7 +147,10 @@ def entries(name: str | None = None) -> list[WeightEntry]:
 
     Raises:
         UnknownNameError: where no entry goes by that name.
+        InputError: where it is a method whose weights nobody published.
     """
+    if name in UNPUBLISHED:
+        raise InputError(UNPUBLISHED[name], expected="nothing to fetch; its other rows are the paper's own")
     if name is None:
         return list(CATALOGUE)
     own = [entry for entry in CATALOGUE if name == entry.name]

@@ -10,7 +10,8 @@ import pytest
 from tiny import tiny_scene
 from tiny_gen3r import write_folder
 
-from gen3r_bench.baselines.gen3r import FOLDERS, Gen3r, working_size
+from gen3r_bench.baselines.gen3r import FOLDERS, Gen3r
+from gen3r_bench.baselines.joint_clips import working_size
 from gen3r_bench.errors import InputError
 from gen3r_bench.scene import Cameras, Conditioning, Scene, conditioning_indices
 
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def method(folder: Path) -> Gen3r:
-    from gen3r_bench.models.gen3r.pipeline import Sampling
+    from gen3r_bench.models.joint.pipeline import Sampling
 
     loaded = Gen3r.load(str(folder), device="cpu")
     loaded.sampling = Sampling(steps=2)
@@ -167,7 +168,7 @@ def test_five_protocols_end_to_end(folder: Path, tmp_path: Path) -> None:
     # through a file, so that the whole sampling of 50 steps is not repeated for every clip
     (tmp_path / "few.py").write_text(
         "from gen3r_bench.baselines.gen3r import Gen3r as Base\n"
-        "from gen3r_bench.models.gen3r.pipeline import Sampling\n"
+        "from gen3r_bench.models.joint.pipeline import Sampling\n"
         "class Few(Base):\n"
         "    @classmethod\n"
         "    def load(cls, checkpoint, *, device):\n"

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_autoencoders import with_formula_weights
 
-from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly, working_size
+from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
+from gen3r_bench.baselines.vggt_clips import working_size
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
 from gen3r_bench.models.vggt import Vggt, VggtConfig, cameras_from_pose_encoding
@@ -93,13 +94,12 @@ def test_other_lengths_and_sizes_are_adapted_and_recorded() -> None:
     ],
 )
 def test_sizes_that_released_networks_see(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert working_size(size, 560, 56) == expected
+    assert working_size(size, 560) == expected
 
 
 def test_other_networks_see_the_nearest_legal_size() -> None:
-    assert working_size((112, 112), None, 56) == (112, 112)
-    assert working_size((24, 150), None, 56) == (56, 168)
-    assert working_size((60, 112), None, 8) == (64, 112)
+    assert working_size((112, 112), None) == (112, 112)
+    assert working_size((24, 150), None) == (56, 168)
 
 
 def test_other_short_sides_are_refused() -> None:

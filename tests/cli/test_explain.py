@@ -126,6 +126,7 @@ def test_a_damaged_prediction_is_exit_1_with_its_reason(place: Path, tmp_path: P
         (["kept", "--dialect", "scale=horn"], "unknown dialect 'scale=horn'; did you mean 'scale=none'"),
         (["kept", "--data-root", "x=/nowhere"], "unknown dataset in --data-root 'x'"),
         (["bare"], "--keep-predictions --fresh"),
+        (["kept", "-p", "camera-1view", "-m", "flat", "--scenes", "test/000", "-o", "no/x"], "cannot write no/x"),
     ],
 )
 def test_wrong_usage_is_exit_2_and_one_reason(place: Path, arguments: list[str], message: str) -> None:

@@ -75,6 +75,13 @@ def test_one_method(root: Path) -> None:
         invoke("weights", "list", "gen3")
 
 
+def test_a_method_without_published_weights(root: Path) -> None:
+    assert [Path(row["place"]).name for row in listed("list", "wvd-vae-only")["weights"]] == ["vggt", "wan_vae"]
+    for command in ("list", "fetch"):
+        with pytest.raises(InputError, match="no weights of WVD were ever published"):
+            invoke("weights", command, "wvd")
+
+
 def test_what_is_here_is_not_downloaded_again(root: Path) -> None:
     write_folder(root / "gen3r")
     (root / "gen3r" / "wan_vae" / "config.json").unlink()

@@ -18,10 +18,12 @@ from tiny import tiny_scene
 from tiny_gen3r import fill, formula_tensors, relative_difference, tiny_modules, wave, write_tokenizer
 from torch import nn
 
-from gen3r_bench.models.gen3r.conditioning import plucker_rays
 from gen3r_bench.models.gen3r.config import Gen3rConfig
-from gen3r_bench.models.gen3r.pipeline import ClipInputs, Gen3rPipeline, Sampling, parts_from_modules
-from gen3r_bench.models.gen3r.plan import _CLIP_UNUSED
+from gen3r_bench.models.gen3r.folder import PARTS
+from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
+from gen3r_bench.models.joint.conditioning import plucker_rays
+from gen3r_bench.models.joint.pipeline import ClipInputs, Sampling, parts_from_modules
+from gen3r_bench.models.joint.plan import _CLIP_UNUSED
 from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
 from gen3r_bench.models.wan.text import TextConfig, TextEncoder, load_tokenizer
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
@@ -248,7 +250,7 @@ def test_whole_clip(
     )
     ours = Gen3rPipeline(
         config,
-        parts_from_modules(modules),
+        parts_from_modules(modules, PARTS),
         load_tokenizer(tmp_path / "tokenizer"),
         lambda: type(pipeline.scheduler).from_config(pipeline.scheduler.config),
     )

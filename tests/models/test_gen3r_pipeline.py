@@ -15,8 +15,9 @@ from tiny_gen3r import summary, write_folder
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder, vggt_config
-from gen3r_bench.models.gen3r.pipeline import Clip, ClipInputs, Gen3rPipeline, Sampling, parts_from_modules
+from gen3r_bench.models.gen3r.pipeline import Clip, Gen3rPipeline
 from gen3r_bench.models.gen3r.plan import plan
+from gen3r_bench.models.joint.pipeline import ClipInputs, Sampling, parts_from_modules
 from gen3r_bench.models.vggt import VggtConfig
 
 GOLDENS = Path(__file__).parent / "goldens" / "gen3r_clip.json"
@@ -260,9 +261,7 @@ def test_vggt_configurations(tmp_path: Path) -> None:
 
 def test_networks_from_memory_must_be_complete() -> None:
     with pytest.raises(InputError, match="no adapter, image"):
-        parts_from_modules(
-            {"vae": torch.nn.Identity(), "transformer": torch.nn.Identity(), "text": torch.nn.Identity()}
-        )
+        parts_from_modules({name: torch.nn.Identity() for name in ("vae", "transformer", "text")}, PARTS)
 
 
 def test_the_official_plan() -> None:

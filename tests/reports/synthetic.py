@@ -48,6 +48,7 @@ def write_run(
     extra: Mapping[str, object] | None = None,
     backend: str = "exact",
     environment: Mapping[str, str] | None = None,
+    options: Mapping[str, str] | None = None,
     frames: int = 13,
     image_size: tuple[int, int] = (112, 112),
 ) -> Run:
@@ -78,6 +79,7 @@ def write_run(
                 stride=1,
                 start=0,
                 image_size=image_size,
+                dataset_options=dict(options or {}),
             )
             for card in cards
         ),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import re
 
 import pytest
@@ -96,6 +98,47 @@ def test_an_edit_of_markdown_is_named(run, metrics, old, new, was, now) -> None:
     assert was in one.was
     assert now in one.now
     assert str(one).startswith(f"{one.table}: ")
+
+
+@pytest.mark.parametrize(
+    ("format_", "end", "added"),
+    [
+        ("latex", "\\bottomrule", "fake & 0.1 & 0.1 & 0.1 \\\\ % more\n"),
+        ("latex", "\\bottomrule", "fake & 0.1 & 0.1 & 0.1 \\\\[2pt]\n"),
+        ("latex", "\\bottomrule", "fake & 0.1 & 0.1 & 0.1 \\tabularnewline\n"),
+        ("latex", "\\bottomrule", "\\multicolumn{4}{c}{fake is best} \\\\\n"),
+        ("markdown", "\n\n- ", "\n  | fake | fake | 0.1 | 0.1 | 0.1 |"),
+        ("markdown", "\n\n- ", "\nfake | fake | 0.1 | 0.1 | 0.1"),
+        ("markdown", "\n\n- ", "\n| --- | --- | --- | --- | --- |"),
+    ],
+)
+def test_a_row_that_was_added_is_named_however_it_is_set(run, metrics, format_, end, added) -> None:
+    text = write([run], metrics, format_)
+    assert end in text
+    _, wrong = check_table(text.replace(end, added + end, 1), [run], metrics, CARDS)
+    assert [(one.was, one.now) for one in wrong] == [("a row", "nothing")]
+
+
+def test_rules_and_room_between_rows_are_the_files_own(run, metrics) -> None:
+    text = (
+        write([run], metrics, "latex")
+        .replace(r" \\", r" \\[2pt] % mine")
+        .replace(r"\midrule", r"\midrule\addlinespace[1ex]")
+    )
+    assert check_table(text, [run], metrics, CARDS) == (2, [])
+
+
+def test_a_torn_or_endless_csv(run, metrics) -> None:
+    text = write([run], metrics, "csv", 2)
+    last = text.splitlines()[-1]
+    torn = text[: text.rindex(last)] + last[: last.index(",measured") + 9]
+    assert check_table(torn, [run], metrics, CARDS)[1]
+    value = next(csv.DictReader(io.StringIO(write([run], metrics, "csv"))))["value"]
+    assert check_table(write([run], metrics, "csv").replace(value, "inf", 1), [run], metrics, CARDS)[1]
+    with pytest.raises(InputError, match="a damaged CSV"):
+        check_table(text + "x" * 200_000, [run], metrics, CARDS)
+    with pytest.raises(InputError, match="a file without a recipe"):
+        check_table("x" * 200_000, [run], metrics, CARDS)
 
 
 def test_edits_of_csv_are_named_and_last_digits_are_not(run, metrics) -> None:

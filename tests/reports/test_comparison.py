@@ -240,6 +240,15 @@ def test_the_tables_fit_and_nothing_reaches_the_terminal(make_run, metrics, widt
         assert part in text
 
 
+def test_no_digit_of_a_large_number_is_cut_off(make_run, metrics) -> None:
+    run = make_run(lambda p, r, s, seed: flat((1 + int(s[1:])) * (-7e8 if r[0] == "w" else 99_999)), scenes=ENOUGH)
+    text = text_of(compared([run], metrics))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "0/8/0" in text
+    assert "-3.15e+09" in text
+    assert "4.50e+05" in text
+
+
 def test_json_has_every_scene(make_run, metrics) -> None:
     run = make_run(lambda p, r, s, seed: flat(float(s[1:]) + (r[0] == "w")), scenes=ENOUGH)
     comparisons = compared([run], metrics)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from decimal import Decimal
 
 import pytest
@@ -14,7 +15,7 @@ from gen3r_bench.protocols.cameras import CAMERA_1VIEW, CAMERA_2VIEW
 from gen3r_bench.protocols.geometry import GEOM_1VIEW, GEOM_2VIEW
 from gen3r_bench.protocols.reconstruction import GEOM_RECON
 from gen3r_bench.reports.compose import comparison_table, run_table
-from gen3r_bench.reports.notes import counted
+from gen3r_bench.reports.notes import counted, run_name
 from gen3r_bench.reports.paper import paper_table
 from gen3r_bench.reports.tables import MISSING, Cell, Row, Table, rank_marks
 from gen3r_bench.runs.record import provenance_id
@@ -88,6 +89,22 @@ def test_a_run_stands_beside_the_paper_in_columns_of_its_own(make_run, metrics) 
     assert [row.cells[:9] for row in first.rows[:4]] == [
         row.cells for row in comparison_table(2, [], {}).row_groups[0].rows
     ]
+
+
+def test_a_dataset_read_in_two_ways_has_two_groups_of_columns(make_run, metrics) -> None:
+    runs = [
+        make_run(lambda *_: flat(1.0), rows=(GEN3R,), options={"depth_cap": "80"}),
+        make_run(lambda *_: flat(2.0), name="b", rows=(WVD,), options={"depth_cap": "100"}),
+    ]
+    table = comparison_table(2, runs, metrics)
+    assert len(table.column_groups) == len(comparison_table(2, [], {}).column_groups) + 2
+    assert not [cell for row in table.rows if row.kind == "method" for cell in row.cells if cell.mark]
+
+
+def test_a_folders_name_that_is_no_text_is_shown_as_it_is_written(make_run, metrics) -> None:
+    run = make_run(lambda *_: flat(1.0))
+    odd = dataclasses.replace(run, path=run.path.with_name(os.fsdecode(b"run-\xff")))
+    assert run_name(odd) == r"run-\xff"
 
 
 def test_ties_are_judged_as_printed(make_run, metrics) -> None:

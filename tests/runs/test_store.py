@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -105,12 +107,38 @@ def test_two_writers_never_share_a_run(tmp_path: Path) -> None:
         ("[]", "schema version None"),
         ('{"schema_version": 7}', "schema version 7"),
         ('{"schema_version": 1}', "is damaged: suite_version"),
+        ("[" * 100_000, "is damaged: maximum recursion depth"),
     ],
 )
 def test_a_header_that_cannot_be_read(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(StoreError, match=message):
         read_header(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda content: content.update(protocols=[]), "names the protocol 'geom-1view', whose card it lacks"),
+        (lambda content: content["plan"].append(content["plan"][0]), "names geom-1view on mini 2 times"),
+        (lambda content: content["protocols"][0]["content"].pop("setting"), "the card of geom-1view lacks setting"),
+        (lambda content: content["protocols"][0]["content"].update(metrics=1), "the card of geom-1view lacks metrics"),
+    ],
+)
+def test_a_header_whose_parts_do_not_fit(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    path = write_run(tmp_path / "run", lambda *_: flat(1.0)).path / "run.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=f"is damaged: .*{message}"):
+        read_run(tmp_path / "run")
+
+
+def test_a_file_without_a_name_cannot_be_written() -> None:
+    with pytest.raises(StoreError, match=r"cannot write \.: it is a folder"):
+        write_atomically(Path(), b"")
 
 
 def test_a_header_with_a_field_of_tomorrow_is_refused(tmp_path: Path) -> None:

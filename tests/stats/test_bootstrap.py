@@ -106,6 +106,18 @@ def test_it_is_repeatable_and_narrows_with_the_level() -> None:
     assert len(widths) == 3
 
 
+@pytest.mark.parametrize("level", [0.99, 0.999, 0.99999])
+@pytest.mark.parametrize("values", [[0, 0, 1], [0, 0, 0, 1], [0, 1, 1, 1], [1, 2, 9]])
+def test_a_far_tail_of_few_skewed_scenes_ends_at_the_outermost_draw(values, level) -> None:
+    assert mean_interval(one_seed(values), level=level) == Interval(float(min(values)), float(max(values)), level)
+
+
+def test_no_rounding_leaves_the_range_of_the_scenes() -> None:
+    found = mean_interval(one_seed([0.0] * 9 + [1.0]))
+    assert found is not None
+    assert found.low == 0.0
+
+
 def test_too_few_and_equal_scenes() -> None:
     assert mean_interval({}) is None
     assert mean_interval({"a": [1.0, 3.0]}) is None

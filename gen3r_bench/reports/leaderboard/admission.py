@@ -9,9 +9,13 @@ from pathlib import Path
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics.base import Metric
+from gen3r_bench.reports.leaderboard.collect import board_key
 from gen3r_bench.runs.audit import Finding, audit
 from gen3r_bench.runs.record import RowEntry
 from gen3r_bench.runs.store import Run
+
+_Scores = dict[str, dict[str, set[float]]]
+"""What a row scored: by scene and metric key, the different values of its seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +112,13 @@ def without_repeats(runs: Sequence[Run]) -> list[Run]:
         InputError: where two runs give one row other scores on the same scenes.
     """
     kept: list[Run] = []
-    seen: dict[tuple[object, ...], tuple[Run, dict[tuple[str, int], dict[str, float]]]] = {}
+    seen: dict[tuple[object, ...], tuple[Run, _Scores]] = {}
     for run in runs:
         parts = []
         for entry in run.header.plan:
             rows = []
             for row in run.header.rows:
-                place = _place(run, entry.protocol, entry.dataset, row.label)
+                place = (*board_key(run, entry), row.label)
                 scores = _scores(run, entry.protocol, entry.dataset, row.label)
                 if place not in seen:
                     seen[place] = (run, scores)
@@ -124,7 +128,8 @@ def without_repeats(runs: Sequence[Run]) -> list[Run]:
                         f"row {row.label!r} has two values for {entry.protocol} on {entry.dataset_title}: from "
                         f"{seen[place][0].path} and from {run.path}",
                         expected="one value for each cell",
-                        fix="leave one of the runs out",
+                        fix="leave one of the runs out"
+                        + ("" if row.kind == "method" else ", or make one with --no-diagnostics"),
                     )
             labels = {row.label for row in rows}
             parts.append((entry, rows, labels))
@@ -146,14 +151,11 @@ def without_repeats(runs: Sequence[Run]) -> list[Run]:
     return kept
 
 
-def _place(run: Run, protocol: str, dataset: str, label: str) -> tuple[object, ...]:
-    entry = next(item for item in run.header.plan if (item.protocol, item.dataset) == (protocol, dataset))
-    return protocol, dataset, frozenset(entry.scenes), run.header.geometry_backend, run.header.seeds, label
-
-
-def _scores(run: Run, protocol: str, dataset: str, label: str) -> dict[tuple[str, int], dict[str, float]]:
-    return {
-        (record.scene_id, record.seed): record.scores
-        for record in run.records
-        if (record.protocol, record.dataset, record.row) == (protocol, dataset, label)
-    }
+def _scores(run: Run, protocol: str, dataset: str, label: str) -> _Scores:
+    scores: _Scores = {}
+    for record in run.records:
+        if (record.protocol, record.dataset, record.row) == (protocol, dataset, label):
+            of_scene = scores.setdefault(record.scene_id, {})
+            for key, value in record.scores.items():
+                of_scene.setdefault(key, set()).add(value)
+    return scores

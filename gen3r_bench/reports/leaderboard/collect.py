@@ -31,8 +31,6 @@ from gen3r_bench.runs.record import CardEntry, PlanEntry, Record
 from gen3r_bench.runs.store import Run
 from gen3r_bench.stats import mean_interval
 
-_BoardKey = tuple[object, ...]
-
 
 def collect(runs: Sequence[Run], metrics: Mapping[str, Metric]) -> Leaderboard:
     """Everything that runs say, board by board; rows of several runs stand on one board where it is of the same data.
@@ -44,10 +42,10 @@ def collect(runs: Sequence[Run], metrics: Mapping[str, Metric]) -> Leaderboard:
     Raises:
         UnknownNameError: where a metric of a run is not registered here.
     """
-    members: dict[_BoardKey, list[tuple[Run, PlanEntry]]] = {}
+    members: dict[tuple[object, ...], list[tuple[Run, PlanEntry]]] = {}
     for run in runs:
         for entry in run.header.plan:
-            members.setdefault(_board_key(run, entry), []).append((run, entry))
+            members.setdefault(board_key(run, entry), []).append((run, entry))
     run_names = _run_names(runs)
     boards = tuple(_board(f"b{number}", found, run_names, metrics) for number, found in enumerate(members.values()))
     headers = [run.header for run in runs]
@@ -82,7 +80,8 @@ def _run_names(runs: Sequence[Run]) -> dict[Path, str]:
     return names
 
 
-def _board_key(run: Run, entry: PlanEntry) -> _BoardKey:
+def board_key(run: Run, entry: PlanEntry) -> tuple[object, ...]:
+    """Equal for what stands on one board: one protocol on one set of scenes, read and scored in one way."""
     clip = (entry.frames, entry.stride, entry.start, entry.image_size)
     options = tuple(sorted(entry.dataset_options.items()))
     data = (entry.protocol, entry.dataset, clip, options, entry.manifest_sha256, frozenset(entry.scenes))

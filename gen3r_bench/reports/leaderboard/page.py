@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -286,7 +285,10 @@ def _data(board: Leaderboard, gallery: Gallery) -> dict[str, Any]:
                         "memory": entry.cost.peak_memory_bytes,
                         "means": [entry.scores[key].mean for key in _shown_columns(item)],
                         "scenes": [
-                            [_short(entry.scores[key].scenes.get(scene)) for scene in item.scenes]
+                            [
+                                _rounded(entry.scores[key].scenes.get(scene), board.metric(key).decimals)
+                                for scene in item.scenes
+                            ]
                             for key in _shown_columns(item)
                         ],
                         "failures": entry.failures,
@@ -300,6 +302,6 @@ def _data(board: Leaderboard, gallery: Gallery) -> dict[str, Any]:
     }
 
 
-def _short(value: float | None) -> float | None:
-    """Six digits are enough for a page; every digit stands in ``leaderboard.json``."""
-    return None if value is None else float(f"{value:.6g}") if math.isfinite(value) else None
+def _rounded(value: float | None, decimals: int) -> float | None:
+    """The number that tables print: rounded twice it could end in another digit. Every digit is in the JSON file."""
+    return None if value is None else float(printed(value, decimals))

@@ -14,7 +14,7 @@ from gen3r_bench.reports.compose import comparison_table, run_table
 from gen3r_bench.reports.leaderboard.schema import Leaderboard
 from gen3r_bench.reports.notes import run_name
 from gen3r_bench.reports.paper import TABLE_NUMBERS, paper_table
-from gen3r_bench.reports.render import render_latex, render_markdown
+from gen3r_bench.reports.render import csv_cell, render_latex, render_markdown
 from gen3r_bench.reports.tables import Table
 from gen3r_bench.runs.store import Run
 
@@ -105,5 +105,5 @@ def render_csv(board: Leaderboard) -> str:
                     "; ".join(f"{count} × {reason}" for reason, count in score.reasons.items()),
                     entry.run,
                 )
-                writer.writerow(["" if value is None else value for value in values])
+                writer.writerow(map(csv_cell, values))
     return out.getvalue()

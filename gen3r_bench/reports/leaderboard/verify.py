@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,14 +95,20 @@ def _aggregates(run: Run, path: Path, metrics: Mapping[str, Metric]) -> Iterator
             yield Finding("aggregate", f"{path.name} has no board of card {board.card_hash}", **place)
             continue
         for entry in board.entries:
-            found = next((e for e in other.entries if e.row == entry.row), None)
-            if found is None:
-                yield Finding("aggregate", f"{path.name} lacks the row", row=entry.row, **place)
+            found = [e for e in other.entries if e.row == entry.row]
+            if len(found) != 1:
+                text = f"{path.name} has the row {len(found)} times" if found else f"{path.name} lacks the row"
+                yield Finding("aggregate", text, row=entry.row, **place)
                 continue
-            yield from _cells(board, entry, found, with_marks=alone)
+            yield from _cells(board, entry, found[0], with_marks=alone)
         if alone:
             for extra in {e.row for e in other.entries} - {e.row for e in board.entries}:
                 yield Finding("aggregate", f"{path.name} has a row without records", row=extra, **place)
+    if alone:
+        places = [Counter((board.protocol, board.dataset) for board in known.boards) for known in (given, expected)]
+        for protocol, dataset in places[0] - places[1]:
+            text = f"{path.name} has a board without records"
+            yield Finding("aggregate", text, protocol=protocol, dataset=dataset)
 
 
 def _cells(board: Board, expected: Entry, given: Entry, *, with_marks: bool) -> Iterator[Finding]:

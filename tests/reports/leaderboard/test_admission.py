@@ -150,5 +150,24 @@ def test_a_row_with_two_values(tmp_path: Path, metrics: Metrics) -> None:
     refused([one.path, other.path], metrics, "row 'gen3r@reference' has two values for geom-1view on mini")
 
 
+def test_seeds_of_two_runs_never_put_a_row_on_a_board_twice(tmp_path: Path, metrics: Metrics) -> None:
+    one = make(tmp_path / "a", rows=(GEN3R, FREEZE))
+    other = make(tmp_path / "b", rows=(WVD, FREEZE), seeds=(42, 43))
+    runs = admitted_runs([one.path, other.path], metrics).distinct
+    assert [[entry.label for entry in run.header.rows] for run in runs] == [
+        ["gen3r@reference", "freeze"],
+        ["wvd@reference"],
+    ]
+    drawn = make(tmp_path / "c", lambda p, r, s, seed: flat(seed / 50 + int(s[1:])), rows=(WVD, FREEZE), seeds=(42, 43))
+    refused([one.path, drawn.path], metrics, "row 'freeze' has two values for .*or make one with --no-diagnostics")
+
+
+def test_other_options_of_a_dataset_are_another_board(tmp_path: Path, metrics: Metrics) -> None:
+    one = make(tmp_path / "a", rows=(FREEZE,), options={"depth_cap": "80"})
+    other = make(tmp_path / "b", lambda *_: flat(9.0), rows=(FREEZE,), options={"depth_cap": "100"})
+    admitted = admitted_runs([one.path, other.path], metrics)
+    assert [run.records for run in admitted.distinct] == [one.records, other.records]
+
+
 def test_no_run_at_all(metrics: Metrics) -> None:
     refused([], metrics, "no run to export")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reports.leaderboard.test_admission import CARD, make
-from reports.synthetic import FREEZE, GEN3R, ORACLE, WVD, flat
+from reports.synthetic import FREEZE, GEN3R, ORACLE, WVD, flat, row
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.metrics.base import Metric
@@ -227,6 +227,23 @@ def test_two_runs_share_a_board(tmp_path: Path, metrics: Metrics) -> None:
         ("gen3r@reference", "run"), ("freeze", "run"), ("wvd@reference", "run (2)"),
     ]  # fmt: skip
     assert [run.name for run in done.leaderboard.runs] == ["run", "run (2)"]
+
+
+def test_a_scenes_number_on_the_page_is_the_one_that_tables_print(tmp_path: Path, metrics: Metrics) -> None:
+    run = make(tmp_path / "a", lambda *_: flat(1234.567849), rows=(GEN3R,), scenes=("s0", "s1", "s2"))
+    export([run.path], tmp_path / "out", metrics)
+    page = (tmp_path / "out/index.html").read_text()
+    data = json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
+    assert data["boards"][0]["rows"][0]["scenes"][0] == [1234.5678] * 3
+
+
+def test_no_name_is_a_formula_of_a_spreadsheet(tmp_path: Path, metrics: Metrics) -> None:
+    formula = "=HYPERLINK(1)"
+    run = make(tmp_path / "a", lambda *_: flat(1.0), rows=(row(formula),), scenes=("s0", "s1", "s2"))
+    export([run.path], tmp_path / "out", metrics)
+    lines = list(csv.DictReader((tmp_path / "out/leaderboard.csv").read_text().splitlines()))
+    assert {line["row"] for line in lines} == {f"'{formula}"}
+    assert not [text for line in lines for text in line.values() if text.startswith("=")]
 
 
 def test_marks_are_given_only_where_scenes_separate_methods(tmp_path: Path, metrics: Metrics) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reports.leaderboard.test_admission import lines, make, rewrite
@@ -130,6 +131,22 @@ def test_a_card_of_another_version_than_ours(tmp_path: Path, metrics: Metrics) -
     assert f"scored under card {old.hash}, this suite's card of geom-1view is" in found.message
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda header: header.update(protocols=[]), "the plan names a protocol whose card run.json lacks"),
+        (lambda header: header["plan"].append(header["plan"][0]), "the plan names the dataset 2 times"),
+    ],
+)
+def test_a_header_whose_parts_do_not_fit(
+    run: Run, metrics: Metrics, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    header = json.loads((run.path / "run.json").read_text())
+    edit(header)
+    (run.path / "run.json").write_text(json.dumps(header))
+    assert message in {found.message for found in verify(run.path, metrics).findings}
+
+
 def test_a_schema_of_another_version_cannot_be_verified(run: Run, metrics: Metrics) -> None:
     header = json.loads((run.path / "run.json").read_text()) | {"schema_version": 99}
     (run.path / "run.json").write_text(json.dumps(header))
@@ -171,6 +188,14 @@ def test_aggregates_beside_the_records(run: Run, tmp_path: Path, metrics: Metric
     target.write_text(json.dumps(content))
     found = {(finding.scene_id, finding.row) for finding in verify(run.path, metrics).findings}
     assert found == {("", entry["row"]), ("test/001", entry["row"]), ("", "nobody")}
+
+    content = json.loads((tmp_path / "out/leaderboard.json").read_text())
+    content["boards"].append({**content["boards"][0], "dataset": "other"})
+    content["boards"][1]["entries"] += content["boards"][1]["entries"][:1]
+    target.write_text(json.dumps(content))
+    assert {finding.message for finding in verify(run.path, metrics).findings} == {
+        "leaderboard.json has the row 2 times", "leaderboard.json has a board without records",
+    }  # fmt: skip
 
     target.write_text("{}")
     assert checks(run.path, metrics) == [("aggregate", "", "")]

@@ -3,14 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import tiny_scene
 from tiny_gen3r import fill
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.gen3r.conditioning import (
+from gen3r_bench.models.joint.conditioning import (
+    Axis,
     camera_condition,
     encode_condition,
     fold_time,
+    joined,
+    parted,
     plucker_rays,
     visibility_mask,
     visible_clip,
@@ -126,3 +131,33 @@ def test_both_halves_have_the_same_rays_and_none_are_zeros() -> None:
     assert camera_condition(None, 5, cameras.image_size).shape == rays.shape
     with pytest.raises(InputError, match="cameras of 5 frames"):
         camera_condition(cameras, 9, cameras.image_size)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    axis=st.sampled_from(["width", "channel"]),
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4)),
+)
+def test_joined_latents_come_apart(axis: Axis, shape: tuple[int, ...]) -> None:
+    appearance, geometry = torch.randn(shape), torch.randn(shape)
+    both = joined(appearance, geometry, axis)
+    assert both.numel() == 2 * appearance.numel()
+    first, second = parted(both, axis)
+    assert torch.equal(first, appearance)
+    assert torch.equal(second, geometry)
+
+
+def test_along_the_channels_there_is_one_half(vae: WanVae) -> None:
+    """What is told of a clip is what the left half is told along the width; nothing is told of the geometry."""
+    indices = (0, FRAMES - 1)
+    clip, cameras = visible_clip(frames(2), indices, FRAMES), tiny_scene(frames=FRAMES, size=SIZE).cameras
+    wide, single = (visibility_mask(indices, FRAMES, LATENT, axis) for axis in ("width", "channel"))
+    assert torch.equal(wide[..., :2], single)
+    conditions = [
+        encode_condition(vae, clip, mask, generator=torch.Generator().manual_seed(1), axis=axis)
+        for axis, mask in (("width", wide), ("channel", single))
+    ]
+    assert conditions[1].shape == (1, 20, 3, 2, 2)
+    assert torch.equal(conditions[0][..., :2], conditions[1])
+    rays = [camera_condition(cameras, FRAMES, SIZE, axis) for axis in ("width", "channel")]
+    assert torch.equal(rays[0][..., : SIZE[1]], rays[1])

@@ -1,12 +1,13 @@
-"""What Gen3R's transformer is told of a clip: latents of the visible frames, masks, and rays of the cameras.
+"""What the transformer is told of a clip: latents of the visible frames, masks, and rays of the cameras.
 
-Every tensor here covers both halves of the joint latent: appearance on the left, geometry on the right.
+The joint latent holds appearance and geometry along one axis: side by side in the ``width``, appearance on the left,
+where every tensor here covers both halves (Gen3R); or as ``channel``s of one latent of the appearance's size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -14,14 +15,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.video_autoencoder import Tiling, VideoAutoencoder
+from gen3r_bench.models.wan.vae import Tiling, WanVae
 from gen3r_bench.scene import Cameras
 
+Axis = Literal["width", "channel"]
 TEMPORAL_RATIO: Final = 4
 """Frames that one latent frame stands for; the first latent frame stands for the first frame alone."""
 SPATIAL_RATIO: Final = 8
 """Pixels of a latent's side."""
 RAY_CHANNELS: Final = 6
+_DIMENSIONS: Final = {"width": -1, "channel": 1}
+
+
+def joined(appearance: Tensor, geometry: Tensor, axis: Axis) -> Tensor:
+    """One latent of two [B, c, f, h, w]: [B, c, f, h, 2 w] along the width, [B, 2 c, f, h, w] along the channels."""
+    return torch.cat([appearance, geometry], dim=_DIMENSIONS[axis])
+
+
+def parted(latents: Tensor, axis: Axis) -> tuple[Tensor, Tensor]:
+    """The way back from ``joined``: appearance and geometry."""
+    appearance, geometry = latents.chunk(2, dim=_DIMENSIONS[axis])
+    return appearance, geometry
 
 
 def fold_time(x: Tensor) -> Tensor:
@@ -56,27 +70,31 @@ def visible_clip(rgb: NDArray[np.uint8], frame_indices: Sequence[int], num_frame
     return clip.permute(3, 0, 1, 2)[None].contiguous()
 
 
-def visibility_mask(frame_indices: Sequence[int], num_frames: int, latent_size: tuple[int, int]) -> Tensor:
+def visibility_mask(
+    frame_indices: Sequence[int], num_frames: int, latent_size: tuple[int, int], axis: Axis = "width"
+) -> Tensor:
     """[1, 4, f, h, 2 w]: 1 where a frame is visible, on the left half only: no geometry is ever given.
 
     Args:
         frame_indices: visible frames.
         num_frames: F.
         latent_size: (h, w) of one half.
+        axis: along which the geometry lies; along the channels there is one half, and [1, 4, f, h, w].
     """
     height, width = latent_size
-    mask = torch.zeros(1, 1, num_frames, height, 2 * width)
+    mask = torch.zeros(1, 1, num_frames, height, width * (2 if axis == "width" else 1))
     mask[:, :, list(frame_indices), :, :width] = 1
     return fold_time(mask)
 
 
 def encode_condition(
-    vae: VideoAutoencoder,
+    vae: WanVae,
     clip: Tensor,
     mask: Tensor,
     *,
     generator: torch.Generator | None,
     tiling: Tiling | None = None,
+    axis: Axis = "width",
 ) -> Tensor:
     """[1, c + 4, f, h, 2 w]: latents of the visible clip and zeros beside them, then the mask.
 
@@ -86,15 +104,16 @@ def encode_condition(
     other numbers there (and with every frame visible, the answer); the published results come from the pipeline.
 
     Args:
-        vae: Gen3R's, the Wan VAE, or another.
+        vae: the Wan VAE.
         clip: from ``visible_clip``, at any device and dtype that ``vae`` takes.
         mask: from ``visibility_mask``.
         generator: of the draw; its noise is made on the generator's device.
         tiling: of the VAE.
+        axis: along which the geometry lies; channels that are always zero are left out: [1, c + 4, f, h, w].
     """
     appearance = vae.encode(clip, tiling=tiling).sample(generator)
-    both = torch.cat([appearance, torch.zeros_like(appearance)], dim=-1)
-    return torch.cat([both, mask.to(both)], dim=1)
+    given = joined(appearance, torch.zeros_like(appearance), axis) if axis == "width" else appearance
+    return torch.cat([given, mask.to(given)], dim=1)
 
 
 def plucker_rays(cameras: Cameras) -> Tensor:
@@ -115,8 +134,12 @@ def plucker_rays(cameras: Cameras) -> Tensor:
     return torch.from_numpy(rays)
 
 
-def camera_condition(cameras: Cameras | None, num_frames: int, image_size: tuple[int, int]) -> Tensor:
+def camera_condition(
+    cameras: Cameras | None, num_frames: int, image_size: tuple[int, int], axis: Axis = "width"
+) -> Tensor:
     """[1, 24, f, H, 2 W] folded rays, the same for both halves; all zero for "no cameras".
+
+    Where the geometry lies along the channels there is one half: [1, 24, f, H, W].
 
     Raises:
         InputError: where the cameras are of another number of frames or another size.
@@ -130,4 +153,4 @@ def camera_condition(cameras: Cameras | None, num_frames: int, image_size: tuple
     else:
         rays = plucker_rays(cameras)
     folded = fold_time(rays.transpose(0, 1)[None])
-    return torch.cat([folded, folded], dim=-1)
+    return joined(folded, folded, axis) if axis == "width" else folded

@@ -1,0 +1,130 @@
+"""World-consistent Video Diffusion, as the paper re-implemented it for its tables: frames and point maps together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+
+from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
+from gen3r_bench.baselines.joint_clips import LIBRARIES, JointMethod, split_tiled
+from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, OFFLOAD_VARIABLE, require_libraries
+from gen3r_bench.errors import InputError
+from gen3r_bench.method import Contract
+from gen3r_bench.scene import Conditioning, Prediction
+
+if TYPE_CHECKING:
+    from gen3r_bench.models.wvd.pipeline import WvdPipeline
+
+FOLDERS: Final = ("transformer", "wan_vae", "text_encoder", "clip_image_encoder", "tokenizer", "scheduler")
+UNPUBLISHED: Final = (
+    "no weights of WVD were ever published, neither its authors' nor those of the paper's re-implementation"
+)
+
+
+class Wvd(JointMethod):
+    """Sampled as Gen3R is; the same autoencoder decodes frames and points.
+
+    A checkpoint is the path of a folder in the layout of Gen3R's, without adapter and VGGT, with ``wvd.json`` beside
+    the parts. Cameras and depth are recovered from the points (see ``recover_cameras``), at the size at which they were
+    generated. Where no shared pinhole camera explains the points, the prediction holds frames and points alone, and
+    says why.
+    """
+
+    pipeline: WvdPipeline
+    contract: ClassVar[Contract] = Contract(
+        method_id="wvd",
+        title="WVD",
+        summary="Wan 2.1 denoising frames and point maps together; depth and cameras by PnP on the points.",
+        settings=("1view", "2view", "allview"),
+        cameras="optional",
+        prompt="optional",
+        returns=("rgb", "depth", "points", "cameras"),
+        native_frames=49,
+        native_size=(560, 560),
+        training_sets=GEN3R_TRAINING_SETS,
+        reference="Zhang et al. 2025, arXiv 2412.01821; as re-implemented by Huang et al. 2026, arXiv 2601.04090",
+    )
+
+    @classmethod
+    def load(cls, checkpoint: str | None, *, device: str) -> Self:
+        """The folder at a path; every part is checked before anything is run.
+
+        ``+tiled`` behind it makes the Wan VAE compute overlapping tiles.
+
+        Raises:
+            InputError: where there is none, parts are missing, or weights do not fit.
+        """
+        name, tiled = split_tiled(checkpoint)
+        root = checkpoint_folder(name)
+        require_libraries("wvd", LIBRARIES)
+
+        from gen3r_bench.models.wan.vae import Tiling
+        from gen3r_bench.models.wvd.config import WvdConfig
+        from gen3r_bench.models.wvd.folder import PARTS, WvdFolder
+        from gen3r_bench.models.wvd.pipeline import WvdPipeline
+        from gen3r_bench.models.wvd.recovery import require_opencv
+
+        require_opencv()
+        folder = WvdFolder(root)
+        official = WvdConfig.official(folder.config.axis)
+        offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")
+        return cls(
+            WvdPipeline.from_folder(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
+            native_size=cls.contract.native_size if folder.config.transformer == official.transformer else None,
+            weights=[root / part.subfolder for part in PARTS.values()],
+            tiled=tiled,
+        )
+
+    def predict(self, conditioning: Conditioning) -> Prediction:
+        from gen3r_bench.models.wvd.recovery import RecoveryError, recover_cameras
+
+        frames, size = conditioning.num_frames, conditioning.image_size
+        inputs, adaptations = self.shown(conditioning)
+        clip = self.pipeline(inputs, self.sampling)
+        config = self.pipeline.config
+        adaptations = (
+            f"frames and points joined along the {config.axis} of the latents; points of training normalised by "
+            f"{config.normalisation}",
+            *adaptations,
+        )
+        rgb, points = resized_rgb(clip.rgb[:frames], size), clip.points[:frames]
+        try:
+            found = recover_cameras(points)
+        except RecoveryError as error:
+            return Prediction(
+                frame_indices=tuple(range(frames)),
+                rgb=rgb,
+                points_world=nearest_maps(points, size),
+                adaptations=(*adaptations, f"no cameras and depth: {error.given}"),
+            )
+        cameras = scaled_cameras(found.cameras, size)
+        return Prediction(
+            frame_indices=tuple(range(frames)),
+            rgb=rgb,
+            depth=nearest_maps(found.depth, size),
+            points_world=nearest_maps(found.points_world, size),
+            valid=nearest_maps(found.valid, size),
+            world_from_cam=cameras.world_from_cam,
+            intrinsics=cameras.intrinsics,
+            adaptations=adaptations,
+        )
+
+
+def checkpoint_folder(checkpoint: str | None) -> Path:
+    """The folder at a path.
+
+    Raises:
+        InputError: where none is named, it is not there, or parts are missing: which.
+    """
+    if checkpoint in {None, OFFICIAL}:
+        raise InputError(
+            f"wvd without a path: {UNPUBLISHED}",
+            expected="wvd@PATH of a trained folder; the paper's values stand in every table beside the measured rows",
+        )
+    root = Path(str(checkpoint)).expanduser()
+    missing = [name for name in FOLDERS if not (root / name).is_dir()]
+    if missing:
+        what = f"{', '.join(missing)} missing in {root}" if root.is_dir() else f"{root} does not exist"
+        raise InputError(f"wvd@{checkpoint}: {what}", expected="a folder of Gen3R's layout, with wvd.json")
+    return root
