@@ -24,6 +24,7 @@ INPUT_SIZES: Final = (560, 518)
 WEIGHTS_FILE: Final = Path("vggt", "model.safetensors")
 HUB_ID: Final = "facebook/VGGT-1B"
 WEIGHTS_SIZE: Final = "5.0 GB"
+REFERENCE: Final = "reference"
 CONFIG_KEY: Final = "config"
 """In a safetensors file's metadata: sizes of the network, as JSON; VGGT's official ones where it is missing."""
 SIDE_KEY: Final = "side"
@@ -34,8 +35,9 @@ class VggtMethod(Method):
     """Depth and cameras of the views that it is shown; it generates none, and so returns no frames.
 
     A checkpoint is ``official`` or a path, with ``+518`` behind it for VGGT's own input size instead of Gen3R's 560
-    (the paper names none for this row): ``official+518``, ``path/to/model.safetensors+518``. A file that says its own
-    sizes, as those do that this project trains, sees frames at the size that it was trained on.
+    (the paper names none for this row): ``official+518``, ``path/to/model.safetensors+518``. ``reference`` is this
+    project's own small one; it, and every file that says its sizes as that one does, sees frames at the size that it
+    was trained on.
 
     Points are left to the suite, which unprojects the depth through the cameras as it does for every method, at pixel
     centres (+0.5): the principal point that VGGT assumes, half the width and height, is the image's centre in that
@@ -50,9 +52,9 @@ class VggtMethod(Method):
         summary="Feed-forward depth and cameras of the given views; generates nothing.",
         settings=("1view", "2view", "allview"),
         returns=("depth", "cameras"),
-        checkpoints=("official", "official+518"),
+        checkpoints=("official", "official+518", REFERENCE),
         native_size=(518, 518),
-        licence="CC BY-NC 4.0 (facebook/VGGT-1B)",
+        licence="CC BY-NC 4.0 (facebook/VGGT-1B); MIT (reference)",
         training_sets=("co3dv2", "dl3dv", "wildrgbd"),
         reference="Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025 (arXiv 2503.11651)",
     )
@@ -141,6 +143,8 @@ def _place_and_size(checkpoint: str) -> tuple[str, Path, int | None]:
         name = checkpoint
     if name == "official":
         return name, weights_root() / WEIGHTS_FILE, size
+    if name == REFERENCE:
+        return name, Path(__file__).parent / "weights" / "vggt-reference.safetensors", size
     return name, Path(name).expanduser(), size
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from gen3r_bench.training.loop import Recipe, read_losses
 
 LICENCE: Final = "MIT"
+_PANELS_A_ROW: Final = 5
 _MEAN_OVER: Final = 100
 """Steps whose mean loss a card names and a curve is smoothed over."""
 
@@ -80,8 +81,12 @@ def draw_curves(losses: list[dict[str, float]], recipe: Recipe[Any], path: Path)
     names = [name for name in losses[-1] if name != "step"]
     steps = np.array([line["step"] for line in losses])
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8, 2.4), layout="constrained")
-        panels = figure.subplots(1, len(names) + 1, squeeze=False)[0]
+        rows = -(-(len(names) + 1) // _PANELS_A_ROW)
+        columns = min(_PANELS_A_ROW, len(names) + 1)
+        figure = Figure(figsize=(8, 2.4 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels[len(names) : -1]:
+            panel.set_visible(False)
         for panel, name in zip(panels, names, strict=False):
             values = np.array([line.get(name, np.nan) for line in losses])
             width = min(_MEAN_OVER, len(values))

@@ -226,7 +226,7 @@ def test_a_run_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
-    gen3r_bench("run", "-p", "geom-1view", "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
+    gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
     before = (tmp_path / "r/records.jsonl").read_bytes()
     # RLIMIT_FSIZE is the nearest thing to a full disk that needs no privileges: writes past it fail with EFBIG
     code = textwrap.dedent(
@@ -234,7 +234,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
         import resource, signal, sys
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 100}, resource.RLIM_INFINITY))
-        sys.argv = ["gen3r-bench", "run", "-p", "geom-1view", "--limit", "3", "-o", "r"]
+        sys.argv = ["gen3r-bench", "run", "-p", "geom-1view", "-m", "freeze", "--limit", "3", "-o", "r"]
         from gen3r_bench.cli.main import main
         main()
         """
@@ -247,21 +247,21 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "cannot append to r/records.jsonl: File too large (fix: free space" in done.stderr
     assert (tmp_path / "r/records.jsonl").read_bytes() == before
-    gen3r_bench("run", "-p", "geom-1view", "--limit", 3, "-o", "r", "-q", cwd=tmp_path)
+    gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 3, "-o", "r", "-q", cwd=tmp_path)
     assert len(read_run(tmp_path / "r").records) == 12
 
 
 def test_a_truncated_records_file_is_repaired_by_the_same_command(tmp_path: Path) -> None:
-    gen3r_bench("run", "-p", "geom-1view", "--limit", 2, "-o", "r", "-q", cwd=tmp_path)
+    gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 2, "-o", "r", "-q", cwd=tmp_path)
     path = tmp_path / "r/records.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
     assert gen3r_bench("table", "--runs", "r", cwd=tmp_path).returncode == 0
-    gen3r_bench("run", "-p", "geom-1view", "--limit", 2, "-o", "r", "-q", cwd=tmp_path)
+    gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 2, "-o", "r", "-q", cwd=tmp_path)
     assert len(read_run(tmp_path / "r").records) == 8
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    gen3r_bench("run", "-p", "geom-1view", "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
+    gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
     path = tmp_path / "r/records.jsonl"
     path.write_text(path.read_text().replace('"n_frames":13', '"n_frames":12', 1))
     done = gen3r_bench("table", "--runs", "r", cwd=tmp_path, code=2)
@@ -271,7 +271,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 def test_a_real_capture_at_the_papers_size(tmp_path: Path, shared_dir: Path) -> None:
     redkitchen_folder(shared_dir, tmp_path / "captures")
     gen3r_bench(
-        "run", "-p", "geom-recon", "-p", "geom-1view", "-p", "camera-1view", "--dataset", "folder",
+        "run", "-p", "geom-recon", "-p", "geom-1view", "-p", "camera-1view", "-m", "freeze", "--dataset", "folder",
         "--data-root", "captures", "-o", "r", cwd=tmp_path,
     )  # fmt: skip
     run = read_run(tmp_path / "r")

@@ -1,0 +1,95 @@
+"""The checkpoint that ships: it belongs to its card and recipe, and it does what a reconstruction network must do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gen3r_bench.baselines
+from gen3r_bench.baselines.freeze import Freeze
+from gen3r_bench.baselines.vggt import VggtMethod
+from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
+from gen3r_bench.method import Method
+from gen3r_bench.metrics.cameras import pose_auc, relative_pose_errors
+from gen3r_bench.metrics.geometry import score_points
+from gen3r_bench.models.vggt import VggtConfig
+from gen3r_bench.scene import Conditioning, Prediction, Scene, Setting, conditioning_indices
+from gen3r_bench.training.release import recipe_sha256
+from gen3r_bench.training.vggt import REFERENCE
+
+FOLDER = Path(gen3r_bench.baselines.__file__).parent / "weights"
+SCENES = ("test/001", "test/008", "test/014")
+
+
+@pytest.fixture(scope="module")
+def method() -> VggtMethod:
+    return VggtMethod.load("reference", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [MiniDataset().load(name, DEFAULT_PROFILE) for name in SCENES]
+
+
+def test_files_card_and_recipe_belong_together(method: VggtMethod) -> None:
+    card = json.loads((FOLDER / "vggt-reference.json").read_text(encoding="utf-8"))
+    weights = FOLDER / card["weights"]["file"]
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == card["weights"]["sha256"] == method.checkpoint_sha256
+    assert weights.stat().st_size == card["weights"]["bytes"] <= 10_000_000
+    assert card["recipe"] == json.loads(json.dumps(REFERENCE.facts()))
+    assert card["recipe_sha256"] == recipe_sha256(REFERENCE)
+    assert card["licence"] == "MIT"
+    assert len(card["origin"]["commit"]) == 40
+    assert (FOLDER / card["curves"]).stat().st_size <= 150_000
+
+
+def test_its_name_and_its_path_are_the_same_network(method: VggtMethod) -> None:
+    by_path = VggtMethod.load(str(FOLDER / "vggt-reference.safetensors"), device="cpu")
+    assert by_path.checkpoint_sha256 == method.checkpoint_sha256
+    assert by_path._network.config == REFERENCE.model == VggtConfig.reference()
+    assert "reference" in VggtMethod.contract.checkpoints
+
+
+def answer(method: Method, scene: Scene, setting: Setting) -> Prediction:
+    indices = conditioning_indices(setting, 13)
+    return method.predict(Conditioning(setting, indices, scene.rgb[list(indices)], None, 13, (112, 112), "", 0))
+
+
+def test_frames_are_reduced_to_what_it_was_trained_on(method: VggtMethod, scenes: list[Scene]) -> None:
+    prediction = answer(method, scenes[0], "1view")
+    assert prediction.adaptations == (
+        "frames resized from 112 to 64 pixels (bicubic); depth comes back by nearest neighbour",
+    )
+
+
+def chamfer(prediction: Prediction, scene: Scene) -> float:
+    """With a tenth of the protocol's points."""
+    points = prediction.world_points()
+    assert points is not None
+    return score_points(points, scene.points_world(), scene.valid, num_points=2000, voxel_size=0.03).chamfer
+
+
+def test_it_reconstructs_scenes_better_than_the_floor(method: VggtMethod, scenes: list[Scene]) -> None:
+    """On three scenes; all forty are measured by benchmarks/reference_vggt.py."""
+    ours, floor = (
+        np.mean([chamfer(answer(which, scene, "allview"), scene) for scene in scenes]) for which in (method, Freeze())
+    )
+    assert ours < 0.7 * floor
+
+
+def test_its_cameras_move(method: VggtMethod, scenes: list[Scene]) -> None:
+    poses = [answer(method, scene, "allview").world_from_cam for scene in scenes]
+    aucs = [
+        pose_auc(relative_pose_errors(found, scene.cameras.world_from_cam))
+        for found, scene in zip(poses, scenes, strict=True)
+    ]
+    assert np.mean(aucs) > 0.15  # cameras that stand still get 0
+    mixed = [
+        pose_auc(relative_pose_errors(found, scene.cameras.world_from_cam))
+        for found, scene in zip(poses[1:] + poses[:1], scenes, strict=True)
+    ]
+    assert np.mean(mixed) < np.mean(aucs)
