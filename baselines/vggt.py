@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,8 @@ from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
+    import torch
+
     from gen3r_bench.models.vggt import Vggt
 
 INPUT_SIZES: Final = (560, 518)
@@ -25,6 +30,8 @@ WEIGHTS_FILE: Final = Path("vggt", "model.safetensors")
 HUB_ID: Final = "facebook/VGGT-1B"
 WEIGHTS_SIZE: Final = "5.0 GB"
 REFERENCE: Final = "reference"
+FRAMES_AT_ONCE: Final = 8
+"""How many frames the depth head holds in memory."""
 CONFIG_KEY: Final = "config"
 """In a safetensors file's metadata: sizes of the network, as JSON; VGGT's official ones where it is missing."""
 SIDE_KEY: Final = "side"
@@ -59,11 +66,20 @@ class VggtMethod(Method):
         reference="Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025 (arXiv 2503.11651)",
     )
 
-    def __init__(self, network: Vggt, *, input_size: int, device: str, sha256: str | None = None) -> None:
+    def __init__(
+        self,
+        network: Vggt,
+        *,
+        input_size: int,
+        device: str,
+        sha256: str | None = None,
+        frames_at_once: int = FRAMES_AT_ONCE,
+    ) -> None:
         self._network = network.to(device).eval().requires_grad_(False)
         self._input_size = input_size
         self._device = device
         self._sha256 = sha256
+        self._frames_at_once = frames_at_once
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
@@ -99,11 +115,34 @@ class VggtMethod(Method):
             ignore=("track_head.*",),
             dtype=torch.float32,
         )
-        return cls(network, input_size=wanted_size or sizes[0], device=device, sha256=sha256_of([path]))
+        made: type[VggtMethod] = VggtReference if name == REFERENCE else cls
+        method = made(network, input_size=wanted_size or sizes[0], device=device, sha256=sha256_of([path]))
+        return cast("Self", method)
 
     @property
     def checkpoint_sha256(self) -> str | None:
         return self._sha256
+
+    def rounding_variants(self) -> Mapping[str, Callable[[], VggtMethod]]:
+        def variant(frames_at_once: int, dtype: torch.dtype | None = None) -> VggtMethod:
+            return VggtMethod(
+                self._network if dtype is None else copy.deepcopy(self._network).to(dtype),
+                input_size=self._input_size,
+                device=self._device,
+                sha256=self._sha256,
+                frames_at_once=frames_at_once,
+            )
+
+        def in_float64() -> VggtMethod:
+            import torch
+
+            return variant(self._frames_at_once, torch.float64)
+
+        return {
+            "one frame at a time": lambda: variant(1),
+            "all frames at once": lambda: variant(2**16),
+            "float64": in_float64,
+        }
 
     def predict(self, conditioning: Conditioning) -> Prediction:
         import torch
@@ -115,8 +154,9 @@ class VggtMethod(Method):
             raise InputError(f"frames of {size[0]} x {size[1]} pixels", expected="square frames, for vggt")
         images = torch.from_numpy(_resized_frames(conditioning.rgb, side)).to(self._device)
         with torch.inference_mode():
-            tokens = self._network.encode(images.permute(0, 3, 1, 2)[None].float() / 255)
-            output = self._network.decode(tokens, (side, side), points=False)
+            dtype = next(self._network.parameters()).dtype
+            tokens = self._network.encode(images.permute(0, 3, 1, 2)[None].to(dtype) / 255)
+            output = self._network.decode(tokens, (side, side), frames_at_once=self._frames_at_once, points=False)
         cameras = cameras_from_pose_encoding(output.pose_encoding[0], (side, side))
         intrinsics = cameras.intrinsics.copy()
         intrinsics[:, :2] *= size[0] / side  # pixel i covers [i, i + 1), so scaling has no offset
@@ -133,6 +173,12 @@ class VggtMethod(Method):
             intrinsics=intrinsics,
             adaptations=adaptations,
         )
+
+
+class VggtReference(VggtMethod):
+    """This project's own checkpoint, trained on ``mini``'s training scenes alone."""
+
+    contract: ClassVar[Contract] = replace(VggtMethod.contract, licence="MIT", training_sets=())
 
 
 def _place_and_size(checkpoint: str) -> tuple[str, Path, int | None]:

@@ -1,8 +1,8 @@
 """What the shipped VGGT shows on mini's 40 test scenes: ``python benchmarks/reference_vggt.py``.
 
-Chamfer distance, AUC@30 and depth error with every frame shown (``geom-recon``, ``pose-recon``) and the Chamfer distance
-with one (``geom-1view``), beside the floor row and beside what a part of the truth alone would give. Differences with
-their paired intervals and p-values over scenes. ``--weights PATH`` measures another file instead.
+Chamfer distance, AUC@30 and depth error with every frame shown (``geom-recon``, ``pose-recon``) and the Chamfer
+distance with one (``geom-1view``), beside the floor row and beside what a part of the truth alone would give.
+Differences with their paired intervals and p-values over scenes. ``--weights PATH`` measures another file instead.
 """
 
 from __future__ import annotations

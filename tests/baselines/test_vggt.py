@@ -90,6 +90,18 @@ def test_same_answer_twice(method: VggtMethod) -> None:
     np.testing.assert_array_equal(first.world_from_cam, second.world_from_cam)
 
 
+def test_rounding_variants_give_the_same_geometry(method: VggtMethod) -> None:
+    plain = method.predict(shown("allview"))
+    variants = method.rounding_variants()
+    assert variants.keys() == {"one frame at a time", "all frames at once", "float64"}
+    for make in variants.values():
+        other = make().predict(shown("allview"))
+        np.testing.assert_allclose(other.depth, plain.depth, rtol=2e-4)
+        np.testing.assert_allclose(other.world_from_cam, plain.world_from_cam, atol=2e-4)
+    assert next(variants["float64"]()._network.parameters()).dtype == torch.float64
+    assert next(method._network.parameters()).dtype == torch.float32
+
+
 @pytest.mark.parametrize("side", [42, 64, 112])
 def test_other_sizes_are_resized_and_noted(method: VggtMethod, side: int) -> None:
     prediction = method.predict(shown("2view", side))

@@ -17,6 +17,7 @@ from gen3r_bench.method import Method
 from gen3r_bench.metrics.cameras import pose_auc, relative_pose_errors
 from gen3r_bench.metrics.geometry import score_points
 from gen3r_bench.models.vggt import VggtConfig
+from gen3r_bench.runs.rows import make_row
 from gen3r_bench.scene import Conditioning, Prediction, Scene, Setting, conditioning_indices
 from gen3r_bench.training.release import recipe_sha256
 from gen3r_bench.training.vggt import REFERENCE
@@ -52,6 +53,12 @@ def test_its_name_and_its_path_are_the_same_network(method: VggtMethod) -> None:
     assert by_path.checkpoint_sha256 == method.checkpoint_sha256
     assert by_path._network.config == REFERENCE.model == VggtConfig.reference()
     assert "reference" in VggtMethod.contract.checkpoints
+
+
+def test_its_row_tells_its_own_licence_and_data(method: VggtMethod) -> None:
+    assert (method.contract.licence, method.contract.training_sets) == ("MIT", ())
+    assert make_row("vggt@reference", device="cpu").entry.training_sets == ()
+    assert VggtMethod.contract.training_sets == ("co3dv2", "dl3dv", "wildrgbd")
 
 
 def answer(method: Method, scene: Scene, setting: Setting) -> Prediction:
