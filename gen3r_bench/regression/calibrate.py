@@ -101,6 +101,7 @@ def update(
         BenchError: as `make_goldens`, and where a golden cannot be written; groups before it are written.
     """
     tell = progress or (lambda what: None)
+    commit = code_commit()  # before the first golden is written, which changes the checkout
     updates = []
     for group in grouped(guarded):
         one = group[0]
@@ -113,6 +114,7 @@ def update(
                 opened,
                 Path(temporary),
                 reason=reason,
+                commit=commit,
                 device=device,
                 roots=roots,
                 over=over,
@@ -134,6 +136,7 @@ def make_goldens(
     reason: str,
     device: str,
     roots: Mapping[str, Path],
+    commit: str = "",
     over: Collection[str] = (),
     progress: Progress | None = None,
 ) -> list[Golden]:
@@ -147,6 +150,7 @@ def make_goldens(
         reason: why these numbers are the right ones.
         device: where networks run.
         roots: where datasets lie, for other processes.
+        commit: of the code that runs; "" where it is not known.
         over: names of the variants to calibrate on; none means all.
         progress: told what is in work.
 
@@ -166,7 +170,7 @@ def make_goldens(
     missing = () if row.rounding_variants() else ("float64 and chunk sizes: the row offers no rounding variants",)
     skipped = tuple(name for name in variant_names(row) if over and name not in over)
     notes = (*missing, *(f"{name}: not asked for" for name in skipped))
-    return [_golden(golden, one, variants, notes, reason) for one in together]
+    return [_golden(golden, one, variants, notes, reason, commit) for one in together]
 
 
 def variant_names(row: Row) -> list[str]:
@@ -228,7 +232,12 @@ def _require_scores(run: Run, together: Sequence[Guarded], variant: str = "") ->
 
 
 def _golden(
-    run: Run, one: Guarded, variants: Sequence[tuple[Observed, Run]], notes: tuple[str, ...], reason: str
+    run: Run,
+    one: Guarded,
+    variants: Sequence[tuple[Observed, Run]],
+    notes: tuple[str, ...],
+    reason: str,
+    commit: str,
 ) -> Golden:
     header = run.header
     records = [record for record in run.records if record.protocol == one.protocol]
@@ -238,7 +247,7 @@ def _golden(
     return Golden(
         spec=one.spec,
         reason=reason,
-        commit=code_commit(),
+        commit=commit,
         header=header.model_copy(
             update={
                 "protocols": tuple(card for card in header.protocols if card.name == one.protocol),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,16 @@ def test_processes_differ_in_threads_and_in_kind_of_cpu(monkeypatch: pytest.Monk
     assert sse4.fresh_clips
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert [variant.name for variant in process_variants()] == ["1 thread", "2 threads"]
+
+
+def test_every_golden_of_an_update_names_the_commit_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goldens lie in the checkout: the first one written makes it a changed one."""
+    monkeypatch.setattr(
+        "gen3r_bench.regression.calibrate.code_commit", lambda: "c" + "+changes" * bool(list(tmp_path.glob("*.json")))
+    )
+    rows = [FREEZE, replace(FREEZE, spec="oracle")]
+    made = update(rows, tmp_path, reason="first", device="cpu", roots={}, over=[LAST_DIGITS])
+    assert [one.golden.commit for one in made] == ["c", "c"]
 
 
 def test_a_golden_is_made_holds_and_is_made_again(tmp_path: Path) -> None:
