@@ -77,7 +77,7 @@ class Gen3r(JointMethod):
         from gen3r_bench.models.gen3r.config import Gen3rConfig
         from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder
         from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
-        from gen3r_bench.models.wan.vae import Tiling
+        from gen3r_bench.models.video_autoencoder import Tiling
 
         folder = Gen3rFolder(root)
         offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")

@@ -37,21 +37,9 @@ def load_vggt(folder: Path, device: str) -> Vggt:
     """VGGT in a folder like ``vggt/`` of Gen3R's checkpoint, in float32."""
     import torch
 
-    from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
-    from gen3r_bench.models.gen3r.folder import vggt_config
-    from gen3r_bench.models.vggt import Vggt
+    from gen3r_bench.models.vggt_checkpoint import load_vggt as read
 
-    config = vggt_config(folder / "config.json")
-    with torch.device("meta"):
-        vggt = Vggt(config)
-    load_exactly(
-        vggt,
-        read_safetensors(folder),
-        what=f"VGGT in {folder}",
-        ignore=("track_head.*",),
-        dtype=torch.float32,
-    )
-    return vggt.to(device).eval()
+    return read(folder, device=device, dtype=torch.float32)
 
 
 def resized_images(rgb: Tensor, size: tuple[int, int]) -> Tensor:

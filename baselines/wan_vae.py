@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,16 @@ from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
-    from gen3r_bench.models.wan.vae import WanVae
+    from gen3r_bench.models.video_autoencoder import VideoAutoencoder
+
+REFERENCE: Final = "reference"
+_SHIPPED: Final = Path(__file__).parent / "weights" / "wan-vae-reference.safetensors"
 
 
 class WanVaeMethod(Method):
     """Encode all frames, draw a latent from the posterior with the scene's seed, decode it; in float32.
 
+    The project's own small checkpoint is a patch autoencoder, which has latents of the same shape; the record says so.
     A clip that is not 1 + 4 k frames is continued with its last frame, and one whose sides are not multiples of 8 with
     its border pixels; both are cut off again, and recorded.
     """
@@ -29,24 +34,30 @@ class WanVaeMethod(Method):
         settings=("allview",),
         returns=("rgb",),
         checkpoints=(OFFICIAL,),
-        licence="Apache-2.0",
+        licence="Apache-2.0 (official); MIT (reference)",
         reference="Wan Team 2025, arXiv 2503.20314",
     )
 
-    def __init__(self, vae: WanVae, *, sha256: str | None = None) -> None:
+    def __init__(self, vae: VideoAutoencoder, *, sha256: str | None = None) -> None:
         self.vae = vae
         self._sha256 = sha256
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
-        """The VAE in ``wan_vae/`` of Gen3R's checkpoint, or at a path (a folder, or a file of the public size)."""
-        parts = gen3r_parts(cls.contract.method_id, checkpoint, ("wan_vae",))
+        """The one in ``wan_vae/`` of Gen3R's checkpoint, the project's own, or that at a path.
+
+        A path is a folder, a file of the Wan VAE's public size, or a file that says its sizes, as ``train`` writes it.
+        """
+        if checkpoint == REFERENCE:
+            parts: tuple[Path, ...] = (_SHIPPED,)
+        else:
+            parts = gen3r_parts(cls.contract.method_id, checkpoint, ("wan_vae",))
 
         import torch
 
-        from gen3r_bench.models.wan.vae import WanVae
+        from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
 
-        return cls(WanVae.from_folder(parts[0], device=device, dtype=torch.float32), sha256=sha256_of(parts))
+        return cls(load_autoencoder(parts[0], device=device, dtype=torch.float32), sha256=sha256_of(parts))
 
     @property
     def checkpoint_sha256(self) -> str | None:
@@ -56,11 +67,14 @@ class WanVaeMethod(Method):
         import torch
 
         from gen3r_bench.models.causal3d import FRAMES_PER_LATENT
-        from gen3r_bench.models.wan.vae import SPATIAL_RATIO
+        from gen3r_bench.models.video_autoencoder import SPATIAL_RATIO
+        from gen3r_bench.models.wan.vae import WanVae
 
         frames, (height, width) = conditioning.num_frames, conditioning.image_size
         more = (-(frames - 1) % FRAMES_PER_LATENT, -height % SPATIAL_RATIO, -width % SPATIAL_RATIO)
         adaptations = []
+        if not isinstance(self.vae, WanVae):
+            adaptations.append(f"a {self.vae.title} in place of the Wan VAE")
         if more[0]:
             adaptations.append(f"last frame repeated {more[0]} more times, for 1 + 4 k frames")
         if more[1] or more[2]:

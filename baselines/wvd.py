@@ -59,7 +59,7 @@ class Wvd(JointMethod):
         root = checkpoint_folder(name)
         require_libraries("wvd", LIBRARIES)
 
-        from gen3r_bench.models.wan.vae import Tiling
+        from gen3r_bench.models.video_autoencoder import Tiling
         from gen3r_bench.models.wvd.config import WvdConfig
         from gen3r_bench.models.wvd.folder import PARTS, WvdFolder
         from gen3r_bench.models.wvd.pipeline import WvdPipeline

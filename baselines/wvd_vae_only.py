@@ -21,7 +21,7 @@ from gen3r_bench.scene import Conditioning, Prediction, unproject_depth
 
 if TYPE_CHECKING:
     from gen3r_bench.models.vggt import Vggt
-    from gen3r_bench.models.wan.vae import WanVae
+    from gen3r_bench.models.video_autoencoder import VideoAutoencoder
     from gen3r_bench.models.wvd.normalisation import Normalisation
 
 DEFAULT_NORMALISATION: Final = "max-abs"
@@ -56,7 +56,7 @@ class WvdVaeOnly(Method):
     def __init__(
         self,
         vggt: Vggt,
-        vae: WanVae,
+        vae: VideoAutoencoder,
         *,
         normalisation: Normalisation = DEFAULT_NORMALISATION,
         short_side: int | None = None,
@@ -77,11 +77,12 @@ class WvdVaeOnly(Method):
 
         import torch
 
+        from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
         from gen3r_bench.models.vggt import VggtConfig
-        from gen3r_bench.models.wan.vae import WanVae, WanVaeConfig
+        from gen3r_bench.models.wan.vae import WanVaeConfig
 
         vggt = load_vggt(parts[0], device)
-        vae = WanVae.from_folder(parts[1], device=device, dtype=torch.float32)
+        vae = load_autoencoder(parts[1], device=device, dtype=torch.float32)
         released = (VggtConfig.official(), WanVaeConfig.official())
         return cls(
             vggt,

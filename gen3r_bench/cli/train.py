@@ -11,7 +11,7 @@ from gen3r_bench.cli import options
 
 
 def train(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="lvsm or vggt.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="geometry-adapter, lvsm, vggt or wan-vae.")],
     config: Annotated[
         str, typer.Option("--config", help="`reference`: what this package ships; `official`: the authors' sizes.")
     ] = "reference",
@@ -25,7 +25,7 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a checkpoint by its recipe. The same command resumes where it stopped, with the same losses."""
-    from gen3r_bench.training.recipes import named_recipe
+    from gen3r_bench.training.recipes import PROTOCOLS, named_recipe
 
     recipe = named_recipe(method, config)
     name = f"{method}-{config}"
@@ -55,6 +55,5 @@ def train(
     origin = {"commit": code_commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
     for path in release(recipe, network, folder, name, origin=origin):
         typer.echo(path)
-    if not quiet:
-        protocol = "geom-recon" if method == "vggt" else "appearance-2view"
-        typer.echo(f"Next: gen3r-bench run -p {protocol} -m {method}@{folder / name}.safetensors", err=True)
+    if not quiet and method in PROTOCOLS:
+        typer.echo(f"Next: gen3r-bench run -p {PROTOCOLS[method]} -m {method}@{folder / name}.safetensors", err=True)

@@ -134,7 +134,7 @@ class FrameAttention(nn.Module):
         nn.init.zeros_(self.proj.weight)  # a new block starts as (nearly) the identity
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return x + _per_frame(x, self._attend)
+        return x + per_frame(x, self._attend)
 
     def _attend(self, frames: Tensor) -> Tensor:
         # contiguous channels: otherwise the fused kernels are passed over, and all pairs of positions stored
@@ -145,7 +145,7 @@ class FrameAttention(nn.Module):
         return out
 
 
-def _per_frame(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+def per_frame(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """[B, C, T, H, W] with ``function`` of [N, C, H, W] applied to each frame."""
     frames = function(x.transpose(1, 2).flatten(0, 1))
     return frames.reshape(x.shape[0], x.shape[2], *frames.shape[1:]).transpose(1, 2)
@@ -173,7 +173,7 @@ class Resample(nn.Module):
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         if self.time == "double":
             x = self._double_time(x, stream)
-        x = _per_frame(x, self._in_space)
+        x = per_frame(x, self._in_space)
         return self._halve_time(x, stream) if self.time == "half" else x
 
     def _in_space(self, frames: Tensor) -> Tensor:

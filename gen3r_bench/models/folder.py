@@ -1,4 +1,4 @@
-"""A network's folder: ``config.json`` beside its weights, as diffusers lays it out."""
+"""A network's folder: ``config.json`` beside its weights, as diffusers lays it out; or both in one safetensors file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,23 +15,62 @@ from gen3r_bench.errors import InputError
 
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "diffusion_pytorch_model.safetensors"
+CONFIG_KEY: Final = "config"
+"""In the metadata of a safetensors file that stands alone: what its ``config.json`` would hold."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The object in a ``config.json``, without the keys that begin with ``_``.
+    """The object in a ``config.json``, or in a safetensors file's metadata, without the keys that begin with ``_``.
 
     Raises:
         InputError: where it is missing or is not a JSON object.
     """
-    if not path.is_file():
+    return {key: value for key, value in _content(path).items() if not key.startswith("_")}
+
+
+def class_name(path: Path) -> str | None:
+    """The ``_class_name`` in a ``config.json``; None where it has none.
+
+    Raises:
+        InputError: as `read_config`.
+    """
+    name = _content(path).get("_class_name")
+    return None if name is None else str(name)
+
+
+def holds_config(path: Path) -> bool:
+    """Whether a path is a safetensors file with a configuration in its metadata.
+
+    Raises:
+        InputError: where it is a damaged safetensors file.
+    """
+    return path.suffix == ".safetensors" and CONFIG_KEY in _metadata(path)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if holds_config(path):
+        text = _metadata(path)[CONFIG_KEY]
+    elif path.is_file() and path.suffix == ".json":
+        text = path.read_text(encoding="utf-8")
+    else:
         raise InputError(f"{path} is missing", expected="the config.json that belongs to the weights")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error})", expected="a JSON object") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}", expected="a JSON object")
-    return {key: value for key, value in content.items() if not key.startswith("_")}
+    return content
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error})", expected="a whole safetensors file") from error
 
 
 def every(tasks: Mapping[str, Callable[[], Any]], what: str, path: Path) -> dict[str, Any]:

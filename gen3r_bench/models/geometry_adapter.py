@@ -6,6 +6,7 @@ are those of the official weights.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,7 +31,7 @@ from gen3r_bench.models.vggt import VggtTokens
 
 GRID_UNIT: Final = 4
 LATENT_UNIT: Final = 7
-"""A token grid of 4 n becomes a latent of 7 n: VGGT's patches are 14 pixels wide, the Wan VAE's latents 8."""
+"""A token grid of 4 n becomes a latent of 7 n: VGGT's patches are 14 pixels wide, the autoencoder's latents 8."""
 
 # Of the latents of 49 frames over the training data; the released code has them as constants, its files do not.
 LATENT_MEAN: Final = (
@@ -54,6 +55,8 @@ class GeometryAdapterConfig:
         width_multipliers: of the encoder's stages; the decoder takes them in reverse.
         blocks_per_stage: residual blocks of an encoder stage.
         halve_time: for each gap between two stages of the encoder.
+        grid_unit: a token grid of ``grid_unit`` n …
+        latent_unit: … becomes a latent of ``latent_unit`` n, in either direction.
         latent_mean: of each latent channel before normalisation.
         latent_std: the same, standard deviation.
     """
@@ -64,6 +67,8 @@ class GeometryAdapterConfig:
     width_multipliers: tuple[int, ...] = (4, 2, 1, 1)
     blocks_per_stage: int = 2
     halve_time: tuple[bool, ...] = (False, True, True)
+    grid_unit: int = GRID_UNIT
+    latent_unit: int = LATENT_UNIT
     latent_mean: tuple[float, ...] = LATENT_MEAN
     latent_std: tuple[float, ...] = LATENT_STD
 
@@ -75,6 +80,11 @@ class GeometryAdapterConfig:
             )
         if len(self.halve_time) != len(self.width_multipliers) - 1 or sum(self.halve_time) != 2:
             raise InputError(f"halve_time {self.halve_time}", expected="two True, one entry a gap between stages")
+        if min(self.grid_unit, self.latent_unit) < 1 or math.gcd(self.grid_unit, self.latent_unit) != 1:
+            raise InputError(
+                f"grid_unit {self.grid_unit} and latent_unit {self.latent_unit}",
+                expected="whole numbers of at least 1 without a common factor",
+            )
         if len(self.latent_mean) != len(self.latent_std) or min(self.latent_std, default=0) <= 0:
             raise InputError("latent_mean and latent_std", expected="one mean and one positive deviation a channel")
 
@@ -82,6 +92,19 @@ class GeometryAdapterConfig:
     def official(cls) -> Self:
         """The released size: 10,240 token channels, 317.8 M parameters."""
         return cls(token_channels=10240, hidden_dim=128, resample_scale=10)
+
+    @classmethod
+    def reference(cls) -> Self:
+        """The size for ``VggtConfig.reference``: 1,280 token channels on the latent's own grid, as patches are 8 px."""
+        return cls(
+            token_channels=1280,
+            hidden_dim=32,
+            resample_scale=10,
+            grid_unit=1,
+            latent_unit=1,
+            latent_mean=(0.0,) * 16,
+            latent_std=(1.0,) * 16,
+        )
 
     @classmethod
     def tiny(cls, token_channels: int = 40) -> Self:
@@ -109,8 +132,9 @@ class GeometryAdapterConfig:
         for name in ("width_multipliers", "halve_time", "latent_mean", "latent_std"):
             if name in given:
                 own[name] = tuple(given.pop(name))
-        if "blocks_per_stage" in given:
-            own["blocks_per_stage"] = given.pop("blocks_per_stage")
+        for name in ("blocks_per_stage", "grid_unit", "latent_unit"):
+            if name in given:
+                own[name] = given.pop(name)
         refuse_unknown(given, path)
         config = cls(
             token_channels=sizes["input_dim"],
@@ -137,6 +161,8 @@ class GeometryAdapterConfig:
             "width_multipliers": self.width_multipliers,
             "blocks_per_stage": self.blocks_per_stage,
             "halve_time": self.halve_time,
+            "grid_unit": self.grid_unit,
+            "latent_unit": self.latent_unit,
             "latent_mean": self.latent_mean,
             "latent_std": self.latent_std,
         }
@@ -149,9 +175,26 @@ class GeometryAdapterConfig:
     def widths(self) -> tuple[int, ...]:
         return tuple(self.hidden_dim * factor for factor in self.width_multipliers)
 
+    def latent_size(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the latent of a token grid.
+
+        Raises:
+            InputError: where a side is not a multiple of ``grid_unit``.
+        """
+        return _scaled(grid, self.grid_unit, self.latent_unit, "token grid")
+
+    def grid_size(self, latent: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the token grid of a latent.
+
+        Raises:
+            InputError: where a side is not a multiple of ``latent_unit``.
+        """
+        return _scaled(latent, self.latent_unit, self.grid_unit, "latent")
+
 
 class GeometryAdapter(nn.Module):
-    """Autoencoder between token maps [B, C, F, h, w] and normalised latents [B, c, 1 + (F - 1) / 4, 7 h / 4, 7 w / 4].
+    """Autoencoder between token maps [B, C, F, h, w] and normalised latents [B, c, 1 + (F - 1) / 4, 7 h / 4, 7 w / 4];
+    7 / 4 is the released ratio, and another one a choice of the configuration.
 
     The released code decodes to a 40 x 40 grid whatever it is given; here the grid follows from the latent's size, and
     is the same for 70 x 70.
@@ -177,8 +220,8 @@ class GeometryAdapter(nn.Module):
             latents_per_chunk: latent frames computed at once; trades memory for speed, never changes the result.
 
         Returns:
-            mean and logvar [B, c, 1 + (F - 1) / 4, 7 h / 4, 7 w / 4]; the mean is normalised by the configured
-            statistics, logvar is not.
+            mean and logvar [B, c, 1 + (F - 1) / 4, 7 h / 4, 7 w / 4] at the released ratio; the mean is normalised by
+            the configured statistics, logvar is not.
 
         Raises:
             InputError: on another shape.
@@ -186,29 +229,42 @@ class GeometryAdapter(nn.Module):
         config = self.config
         check_clip(tokens, config.token_channels, "tokens")
         latent_frames(tokens.shape[2])
-        latent_size((tokens.shape[3], tokens.shape[4]))
+        config.latent_size((tokens.shape[3], tokens.shape[4]))
         return self.model.encode(tokens, latents_per_chunk)
 
     def decode(self, latent: Tensor, *, latents_per_chunk: int = 1) -> Tensor:
-        """Token map [B, C, 1 + 4 (f - 1), 4 h / 7, 4 w / 7] of a normalised latent [B, c, f, h, w].
+        """Token map [B, C, 1 + 4 (f - 1), 4 h / 7, 4 w / 7] of a normalised latent [B, c, f, h, w] at that ratio.
 
         Raises:
             InputError: on another number of channels, or where h or w is not a multiple of 7.
         """
         check_clip(latent, self.config.latent_channels, "latent")
-        grid_size((latent.shape[3], latent.shape[4]))
+        self.config.grid_size((latent.shape[3], latent.shape[4]))
         return self.model.decode(latent, latents_per_chunk)
+
+    def forward(self, tokens: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        """Posterior of a token map, and what a draw from it decodes to: what training looks at.
+
+        Args:
+            tokens: as for `encode`.
+            noise: of the latent's shape, standard normal.
+        """
+        posterior = self.encode(tokens, latents_per_chunk=latent_frames(tokens.shape[2]))
+        drawn = posterior.mean + posterior.std * noise
+        return posterior, self.decode(drawn, latents_per_chunk=drawn.shape[2])
 
     @classmethod
     def from_folder(cls, folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Self:
         """The adapter in a folder with ``config.json`` and weights, such as ``geo_adapter/``, in evaluation mode.
+
+        A safetensors file that says its sizes, as ``train`` writes it, will do as well.
 
         Keys may begin with ``model.`` or not; the ``mean`` and ``std`` of a trainer's export are passed over.
 
         Raises:
             InputError: where a file is missing, or the weights are not exactly those of the configured size.
         """
-        config = GeometryAdapterConfig.from_json(folder / CONFIG_FILE)
+        config = GeometryAdapterConfig.from_json(folder / CONFIG_FILE if folder.is_dir() else folder)
         with torch.device("meta"):
             adapter = cls(config)
         load_exactly(
@@ -240,7 +296,7 @@ class TokenEncoder(CausalEncoder):
             halve_time=config.halve_time,
             space="keep",
         )
-        self.init_block = GridToLatent(tokens, narrow)
+        self.init_block = GridToLatent(tokens, narrow, config)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         return super().forward(self.init_block(x), stream)
@@ -260,7 +316,7 @@ class TokenDecoder(CausalDecoder):
             double_time=config.halve_time[::-1],
             space="keep",
         )
-        self.out_block = LatentToGrid(narrow, tokens)
+        self.out_block = LatentToGrid(narrow, tokens, config)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         out: Tensor = self.out_block(super().forward(x, stream))
@@ -270,13 +326,14 @@ class TokenDecoder(CausalDecoder):
 class GridToLatent(nn.Module):
     """Each frame's token grid by nearest neighbour to 7/4 of its size (40 to 70), and a convolution."""
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int, config: GeometryAdapterConfig) -> None:
         super().__init__()
+        self.config = config
         self.resample = nn.ModuleDict({"1": nn.Conv2d(channels, out_channels, 3, padding=1)})
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.transpose(1, 2)
-        size = latent_size((x.shape[3], x.shape[4]))
+        size = self.config.latent_size((x.shape[3], x.shape[4]))
         # one frame at a time: at 10,240 channels the enlarged grid of a frame alone takes 200 MB in float32
         return torch.stack([self._frame(frames[:, index], size) for index in range(x.shape[2])], dim=2)
 
@@ -288,12 +345,13 @@ class GridToLatent(nn.Module):
 class LatentToGrid(nn.Module):
     """Each frame by nearest neighbour to twice the token grid (70 to 80), then a convolution of stride 2 (to 40)."""
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int, config: GeometryAdapterConfig) -> None:
         super().__init__()
+        self.config = config
         self.resample = nn.ModuleDict({"2": nn.Conv2d(channels, out_channels, 3, stride=2)})
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = grid_size((x.shape[3], x.shape[4]))
+        height, width = self.config.grid_size((x.shape[3], x.shape[4]))
         frames = x.transpose(1, 2).flatten(0, 1)
         frames = nnf.interpolate(frames, size=(2 * height, 2 * width), mode="nearest-exact")
         # the border lies at the right and bottom only, as in the weights' training
@@ -338,29 +396,11 @@ def unpack_tokens(token_map: Tensor, *, patch_start: int = 5) -> VggtTokens:
     return VggtTokens(layers=layers, patch_start=patch_start, grid=(token_map.shape[3], token_map.shape[4]))
 
 
-def latent_size(grid: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the latent of a token grid: 7/4 of it.
-
-    Raises:
-        InputError: where a side is not a multiple of 4.
-    """
-    return _scaled(grid, GRID_UNIT, LATENT_UNIT, "token grid")
-
-
-def grid_size(latent: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the token grid of a latent: 4/7 of it.
-
-    Raises:
-        InputError: where a side is not a multiple of 7.
-    """
-    return _scaled(latent, LATENT_UNIT, GRID_UNIT, "latent")
-
-
 def _scaled(size: tuple[int, int], unit: int, to: int, name: str) -> tuple[int, int]:
     if size[0] % unit or size[1] % unit:
         raise InputError(
             f"a {name} of {size[0]} x {size[1]}",
             expected=f"multiples of {unit}",
-            fix="images of 560 x 560, or of multiples of 56",
+            fix="images of 560 x 560, or of multiples of 56" if {unit, to} == {GRID_UNIT, LATENT_UNIT} else None,
         )
     return size[0] // unit * to, size[1] // unit * to

@@ -39,10 +39,16 @@ def reordered(scene: Scene, frames: np.ndarray) -> Scene:
     )
 
 
-def augmented(scene: Scene, draw: np.random.Generator) -> Scene:
-    """Mirrored half the time, backwards half the time, the colour channels in any of their six orders."""
+def augmented(scene: Scene, draw: np.random.Generator, *, colours: bool = True) -> Scene:
+    """Mirrored half the time, backwards half the time, the colour channels in any of their six orders.
+
+    Args:
+        scene: the clip.
+        draw: of the choices.
+        colours: whether the colour channels change places.
+    """
     if draw.random() < 0.5:
         scene = mirrored(scene)
     if draw.random() < 0.5:
         scene = reordered(scene, np.arange(scene.num_frames)[::-1])
-    return dataclasses.replace(scene, rgb=scene.rgb[..., draw.permutation(3)])
+    return dataclasses.replace(scene, rgb=scene.rgb[..., draw.permutation(3)]) if colours else scene

@@ -37,14 +37,14 @@ class Recipe(Protocol[Batch]):
     def with_steps(self, steps: int) -> Self:
         """The recipe at another length."""
 
-    def metadata(self) -> Mapping[str, str]:
-        """What a file of the trained weights must say besides the weights."""
+    def metadata(self, shipped: nn.Module) -> Mapping[str, str]:
+        """What a file of the released weights must say besides the weights."""
 
     def network(self) -> nn.Module:
         """The network with freshly drawn weights."""
 
     def shipped(self, network: nn.Module) -> nn.Module:
-        """The part of a trained network whose weights are released."""
+        """What of a trained network is released: itself, a part, or one that knows its own latents' statistics."""
 
     def draw_batch(self, draw: np.random.Generator) -> Batch:
         """One batch on the CPU: a NamedTuple of tensors; all its randomness comes from ``draw``."""

@@ -87,7 +87,7 @@ class LvsmRecipe(BaseModel):
     def with_steps(self, steps: int) -> Self:
         return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
 
-    def metadata(self) -> dict[str, str]:
+    def metadata(self, shipped: nn.Module) -> dict[str, str]:
         return {"side": str(self.side)}
 
     def network(self) -> Lvsm:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Final
 
 from gen3r_bench.errors import UnknownNameError
 from gen3r_bench.training.loop import Recipe
 
-CONFIGS: Final = {"lvsm": ("reference", "official"), "vggt": ("reference", "official")}
-"""Methods that can be trained, and their named configurations."""
+CONFIGS: Final = {
+    "geometry-adapter": ("reference", "without-kl", "official"),
+    "lvsm": ("reference", "official"),
+    "vggt": ("reference", "official"),
+    "wan-vae": ("reference", "official"),
+}
+"""Networks that can be trained, and their named configurations; most are methods' own."""
+
+PROTOCOLS: Final = {"lvsm": "appearance-2view", "vggt": "geom-recon", "wan-vae": "rgb-recon"}
+"""Which protocol shows what a trained method does."""
 
 
 def named_recipe(method: str, config: str) -> Recipe[Any]:
@@ -21,7 +30,6 @@ def named_recipe(method: str, config: str) -> Recipe[Any]:
         raise UnknownNameError("method with a recipe", method, CONFIGS)
     if config not in CONFIGS[method]:
         raise UnknownNameError(f"configuration of {method}", config, CONFIGS[method])
-    from importlib import import_module
-
-    recipe: Recipe[Any] = getattr(import_module(f"gen3r_bench.training.{method}"), config.upper())
+    module = import_module(f"gen3r_bench.training.{method.replace('-', '_')}")
+    recipe: Recipe[Any] = getattr(module, config.upper().replace("-", "_"))
     return recipe

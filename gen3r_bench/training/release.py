@@ -41,11 +41,11 @@ def release(
         Paths of weights, card and curves.
     """
     weights, card, curves = (out / f"{name}{suffix}" for suffix in (".safetensors", ".json", ".png"))
+    shipped = recipe.shipped(network)
     tensors = {
-        key: tensor.detach().to(torch.float16).contiguous().cpu()
-        for key, tensor in recipe.shipped(network).state_dict().items()
+        key: tensor.detach().to(torch.float16).contiguous().cpu() for key, tensor in shipped.state_dict().items()
     }
-    save_file(tensors, weights, metadata=dict(recipe.metadata()))
+    save_file(tensors, weights, metadata=dict(recipe.metadata(shipped)))
     losses = read_losses(out)
     last = losses[-_MEAN_OVER:]
     content = {

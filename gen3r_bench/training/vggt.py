@@ -197,7 +197,7 @@ class VggtRecipe(BaseModel):
     def with_steps(self, steps: int) -> Self:
         return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
 
-    def metadata(self) -> dict[str, str]:
+    def metadata(self, shipped: nn.Module) -> dict[str, str]:
         return {"side": str(self.side), "config": json.dumps(self.model.to_fields())}
 
     def shipped(self, network: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_autoencoders import tiny_vae
+from tiny_autoencoders import tiny_vae, with_formula_weights
 
 from gen3r_bench.baselines.wan_vae import WanVaeMethod
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.patch_autoencoder import PatchAutoencoderConfig, PatchVideoAutoencoder
 from gen3r_bench.scene import Conditioning, conditioning_indices
 
 
@@ -138,3 +140,27 @@ def test_listing_methods_imports_no_torch(module: str, tmp_path: Path) -> None:
     code = f"import sys, gen3r_bench.baselines.{module}; print('torch' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert printed.stdout.strip() == "False"
+
+
+def tiny_patch() -> PatchVideoAutoencoder:
+    return with_formula_weights(PatchVideoAutoencoder(PatchAutoencoderConfig.tiny()))
+
+
+def test_another_autoencoder_stands_in_and_is_recorded(tmp_path: Path) -> None:
+    tiny_patch().save(tmp_path / "wan_vae")
+    standing_in = WanVaeMethod.load(str(tmp_path), device="cpu")
+    prediction = standing_in.predict(shown(5, (18, 24)))
+    assert prediction.rgb.shape == (5, 18, 24, 3)
+    assert prediction.adaptations == (
+        "a patch autoencoder in place of the Wan VAE",
+        "border repeated to 24 x 24, for multiples of 8",
+    )
+    np.testing.assert_array_equal(standing_in.predict(shown()).rgb, WanVaeMethod(tiny_patch()).predict(shown()).rgb)
+
+
+def test_autoencoders_of_neither_kind_are_refused(tmp_path: Path) -> None:
+    tiny_patch().save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "_class_name": "AutoencoderTiny"}))
+    with pytest.raises(InputError, match="that of a AutoencoderTiny; expected AutoencoderKLWan or PatchVideoAuto"):
+        WanVaeMethod.load(str(tmp_path), device="cpu")

@@ -20,6 +20,7 @@ from tiny_autoencoders import (
     tiny_adapter,
     token_map,
     wavy,
+    with_formula_weights,
 )
 from torch import nn
 
@@ -27,8 +28,6 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.models.geometry_adapter import (
     GeometryAdapter,
     GeometryAdapterConfig,
-    grid_size,
-    latent_size,
     pack_tokens,
     unpack_tokens,
 )
@@ -187,8 +186,33 @@ def test_other_sizes_and_lengths_are_refused() -> None:
 
 
 def test_sizes_of_grid_and_latent() -> None:
-    assert latent_size((40, 40)) == (70, 70)
-    assert grid_size((70, 70)) == (40, 40)
+    assert ADAPTER_CONFIG.latent_size((40, 40)) == (70, 70)
+    assert ADAPTER_CONFIG.grid_size((70, 70)) == (40, 40)
+    same = GeometryAdapterConfig.reference()
+    assert same.latent_size((5, 8)) == same.grid_size((5, 8)) == (5, 8)
+
+
+@pytest.mark.parametrize("units", [(0, 7), (4, 8), (4, -7)])
+def test_units_that_are_no_ratio_are_refused(units: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="without a common factor"):
+        GeometryAdapterConfig(
+            token_channels=40, hidden_dim=4, resample_scale=5, grid_unit=units[0], latent_unit=units[1]
+        )
+
+
+@pytest.mark.parametrize(("units", "grid", "size"), [((1, 1), (3, 5), (3, 5)), ((2, 3), (4, 2), (6, 3))])
+def test_other_ratios_go_there_and_back(
+    units: tuple[int, int], grid: tuple[int, int], size: tuple[int, int], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(ADAPTER_CONFIG, grid_unit=units[0], latent_unit=units[1])
+    adapter = with_formula_weights(GeometryAdapter(config))
+    tokens = token_map(5, grid)
+    posterior, decoded = adapter(tokens, torch.zeros(1, 16, 2, *size))
+    assert posterior.mean.shape == (1, 16, 2, *size)
+    assert decoded.shape == tokens.shape
+    assert decoded.equal(adapter.decode(adapter.encode(tokens, latents_per_chunk=2).mean, latents_per_chunk=2))
+    adapter.save(tmp_path)
+    assert GeometryAdapter.from_folder(tmp_path).config == config
 
 
 def vggt_tokens(frames: int = 3, grid: tuple[int, int] = (4, 8)) -> VggtTokens:

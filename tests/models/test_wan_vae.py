@@ -23,7 +23,8 @@ from tiny_autoencoders import (
 from torch import nn
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.wan.vae import Tiling, WanVae, WanVaeConfig, _in_tiles
+from gen3r_bench.models.video_autoencoder import Tiling, _in_tiles
+from gen3r_bench.models.wan.vae import WanVae, WanVaeConfig
 
 GOLDEN = json.loads((Path(__file__).parent / "goldens" / "adapter.json").read_text(encoding="utf-8"))
 WEIGHTS = "diffusion_pytorch_model.safetensors"

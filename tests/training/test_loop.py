@@ -32,8 +32,11 @@ class Line:
     def facts(self) -> dict[str, Any]:
         return {"recipe": "line", "schedule": self.schedule.model_dump(mode="json")}
 
-    def metadata(self) -> dict[str, str]:
-        return {"side": "1"}
+    def metadata(self, shipped: nn.Module) -> dict[str, str]:
+        return {"layers": str(len(list(shipped.parameters())))}
+
+    def shipped(self, network: nn.Module) -> nn.Module:
+        return network
 
     def network(self) -> nn.Module:
         return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from gen3r_bench.models.geometry_adapter import GRID_UNIT, GeometryAdapterConfig
+from gen3r_bench.models.geometry_adapter import GeometryAdapterConfig
 from gen3r_bench.models.joint.config import JointConfig
 from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.models.wan.image_encoder import ImageConfig
@@ -62,4 +62,4 @@ class Gen3rConfig(JointConfig):
     @property
     def size_step(self) -> int:
         """Height and width must be multiples of it: whole tokens of the transformer and whole cells of the adapter."""
-        return math.lcm(self.token_step, self.vggt.patch_size * GRID_UNIT)
+        return math.lcm(self.token_step, self.vggt.patch_size * self.adapter.grid_unit)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.wan.vae import Tiling, WanVae
+from gen3r_bench.models.video_autoencoder import Tiling, VideoAutoencoder
 from gen3r_bench.scene import Cameras
 
 Axis = Literal["width", "channel"]
@@ -88,7 +88,7 @@ def visibility_mask(
 
 
 def encode_condition(
-    vae: WanVae,
+    vae: VideoAutoencoder,
     clip: Tensor,
     mask: Tensor,
     *,
@@ -104,7 +104,7 @@ def encode_condition(
     other numbers there (and with every frame visible, the answer); the published results come from the pipeline.
 
     Args:
-        vae: the Wan VAE.
+        vae: the Wan VAE, or what stands in its place.
         clip: from ``visible_clip``, at any device and dtype that ``vae`` takes.
         mask: from ``visibility_mask``.
         generator: of the draw; its noise is made on the generator's device.

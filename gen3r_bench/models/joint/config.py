@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.autoencoder_checkpoint import KnownConfig
 from gen3r_bench.models.joint.conditioning import RAY_CHANNELS, SPATIAL_RATIO, TEMPORAL_RATIO, Axis
 from gen3r_bench.models.wan.image_encoder import ImageConfig
 from gen3r_bench.models.wan.text import TextConfig
 from gen3r_bench.models.wan.transformer import DitConfig
-from gen3r_bench.models.wan.vae import WanVaeConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class JointConfig:
     """
 
     transformer: DitConfig
-    vae: WanVaeConfig
+    vae: KnownConfig
     text: TextConfig
     image: ImageConfig
 

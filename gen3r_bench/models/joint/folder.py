@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.autoencoder_checkpoint import autoencoder_config, build_autoencoder
 from gen3r_bench.models.checkpoint import header_tensors, load_exactly, read_safetensors
 from gen3r_bench.models.folder import CONFIG_FILE, every, read_config
 from gen3r_bench.models.joint.config import JointConfig
 from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
 from gen3r_bench.models.wan.text import TextConfig, TextEncoder, Tokenizer, load_tokenizer
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
-from gen3r_bench.models.wan.vae import WanVae, WanVaeConfig
 
 SCHEDULER_FILE: Final = "scheduler/scheduler_config.json"
 _SCHEDULER: Final = "FlowMatchEulerDiscreteScheduler"
@@ -75,7 +75,13 @@ TRANSFORMER: Final = Part(
 )
 # a trainer's export holds the latent statistics, which the configuration has
 VAE: Final = Part(
-    "vae", "wan_vae", "Wan VAE", lambda c: WanVae(c.vae), below_model, "model.", lambda _: ("mean", "std")
+    "vae",
+    "wan_vae",
+    "RGB autoencoder",
+    lambda c: build_autoencoder(c.vae),
+    below_model,
+    "model.",
+    lambda _: ("mean", "std"),
 )
 TEXT: Final = Part("text", "text_encoder", "text encoder", lambda c: TextEncoder(c.text), itself, "", lambda _: ())
 IMAGE: Final = Part(
@@ -126,7 +132,7 @@ class JointFolder(ABC, Generic[ConfigT]):
 
         return {
             "transformer": lambda: DitConfig.from_json(read_config(self._config_file(TRANSFORMER))),
-            "vae": lambda: WanVaeConfig.from_json(self._config_file(VAE)),
+            "vae": lambda: autoencoder_config(self._config_file(VAE).parent),
             "text": lambda: TextConfig.from_json(read_config(self._config_file(TEXT))),
             "image": image,
         }

@@ -21,10 +21,10 @@ from gen3r_bench.models.joint.conditioning import (
 )
 from gen3r_bench.models.joint.folder import ConfigT, JointFolder
 from gen3r_bench.models.parts import Offload, Parts
+from gen3r_bench.models.video_autoencoder import Tiling, VideoAutoencoder
 from gen3r_bench.models.wan.image_encoder import ImageEncoder
 from gen3r_bench.models.wan.text import TextEncoder, Tokenizer
 from gen3r_bench.models.wan.transformer import Context, JointDit
-from gen3r_bench.models.wan.vae import Tiling, WanVae
 from gen3r_bench.scene import Cameras
 
 
@@ -183,14 +183,14 @@ class JointPipeline(Generic[ConfigT]):
         clip = visible_clip(inputs.rgb, inputs.frame_indices, inputs.num_frames)
         mask = visibility_mask(inputs.frame_indices, inputs.num_frames, (height, width), self.config.axis)
         with self.parts.use("vae") as module:
-            vae = cast("WanVae", module)
+            vae = cast("VideoAutoencoder", module)
             clip = clip.to(self.parts.device, dtype_of(vae))
             return encode_condition(vae, clip, mask, generator=generator, tiling=self._tiling, axis=self.config.axis)
 
     def decode_frames(self, appearance: Tensor) -> NDArray[np.uint8]:
         """[F, H, W, 3] of the appearance's latent."""
         with self.parts.use("vae") as module:
-            vae = cast("WanVae", module)
+            vae = cast("VideoAutoencoder", module)
             video = vae.decode(appearance.to(dtype_of(vae)), tiling=self._tiling)
         frames: NDArray[np.uint8] = (
             (video[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 3, 0).cpu().numpy()

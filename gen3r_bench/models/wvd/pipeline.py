@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gen3r_bench.models.joint.conditioning import parted
 from gen3r_bench.models.joint.pipeline import ClipInputs, JointPipeline, Sampling, dtype_of
-from gen3r_bench.models.wan.vae import Tiling, WanVae
+from gen3r_bench.models.video_autoencoder import Tiling, VideoAutoencoder
 from gen3r_bench.models.wvd.config import WvdConfig
 
 
@@ -48,18 +48,18 @@ class WvdPipeline(JointPipeline[WvdConfig]):
         appearance, geometry = parted(latents, self.config.axis)
         rgb = self.decode_frames(appearance)
         with self.parts.use("vae") as module:
-            points = decode_points(cast("WanVae", module), geometry, tiling=self._tiling)
+            points = decode_points(cast("VideoAutoencoder", module), geometry, tiling=self._tiling)
         return Clip(rgb=rgb, points=points)
 
 
-def encode_points(vae: WanVae, points: NDArray[np.float32], *, generator: torch.Generator | None) -> Tensor:
+def encode_points(vae: VideoAutoencoder, points: NDArray[np.float32], *, generator: torch.Generator | None) -> Tensor:
     """[1, c, f, h, w] one draw of the latents of point maps [F, H, W, 3] in [-1, 1], as if they were frames."""
     weights = next(vae.parameters())
     video = torch.from_numpy(np.array(points)).permute(3, 0, 1, 2)[None].to(weights.device, weights.dtype)
     return vae.encode(video).sample(generator)
 
 
-def decode_points(vae: WanVae, latent: Tensor, *, tiling: Tiling | None = None) -> NDArray[np.float32]:
+def decode_points(vae: VideoAutoencoder, latent: Tensor, *, tiling: Tiling | None = None) -> NDArray[np.float32]:
     """[F, H, W, 3] float32 point maps in [-1, 1] of a latent [1, c, f, h, w]."""
     video = vae.decode(latent.to(dtype_of(vae)), tiling=tiling)
     points: NDArray[np.float32] = video[0].float().permute(1, 2, 3, 0).cpu().numpy()

@@ -1,0 +1,28 @@
+"""VGGT as Gen3R's checkpoint holds it, a folder with ``config.json``, or as ``train`` writes it, one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
+from gen3r_bench.models.folder import CONFIG_FILE, holds_config
+from gen3r_bench.models.gen3r.folder import vggt_config
+from gen3r_bench.models.vggt import Vggt, VggtConfig
+
+
+def load_vggt(path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Vggt:
+    """The network in a folder or file, in evaluation mode; a file that says no sizes has the official ones.
+
+    Raises:
+        InputError: where files are missing, or the weights are not exactly those of the configured size.
+    """
+    if path.is_file() and not holds_config(path):
+        config = VggtConfig.official()
+    else:
+        config = vggt_config(path / CONFIG_FILE if path.is_dir() else path)
+    with torch.device("meta"):
+        vggt = Vggt(config)
+    load_exactly(vggt, read_safetensors(path), what=f"VGGT in {path}", ignore=("track_head.*",), dtype=dtype)
+    return vggt.to(device).eval()

@@ -1,0 +1,279 @@
+"""The geometry adapter's recipe: VGGT's tokens of a clip in, the same tokens out, through latents like the RGB ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Final, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from gen3r_bench.datasets.base import ClipProfile
+from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
+from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
+from gen3r_bench.models.checkpoint import weights_sha256
+from gen3r_bench.models.folder import CONFIG_KEY
+from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
+from gen3r_bench.models.vggt import Vggt, VggtTokens
+from gen3r_bench.models.vggt_checkpoint import load_vggt
+from gen3r_bench.models.video_autoencoder import VideoAutoencoder
+from gen3r_bench.training.adapter_losses import (
+    adaptive_weight,
+    camera_loss,
+    cosine_loss,
+    distance_loss,
+    divergence,
+    token_loss,
+)
+from gen3r_bench.training.augmentation import augmented
+from gen3r_bench.training.latents import as_clip, normal_noise, statistics_of
+from gen3r_bench.training.schedule import Schedule
+from gen3r_bench.training.sources import source_path
+
+
+class AdapterBatch(NamedTuple):
+    """B clips.
+
+    Attributes:
+        clips: [B, 3, F, H, W] in [-1, 1].
+        noise: [B, c, f, h, w], standard normal: of the posterior's draws.
+        dense_frames: which of the B * F frames the depth and point heads answer.
+    """
+
+    clips: Tensor
+    noise: Tensor
+    dense_frames: Tensor
+
+
+class AdapterWeights(BaseModel):
+    """How much each term counts; the defaults are those of the released training.
+
+    Attributes:
+        reconstruction: of tokens and of what VGGT's heads say of them, together.
+        camera: of the camera head's answers, within the reconstruction.
+        depth: of the depth head's, within it.
+        points: of the point head's, within it.
+        cosine: of the angle between tokens, which the paper does not name.
+        divergence: of the posterior's divergence, after it was scaled, see ``adaptive_weight``.
+        share: the largest share of the reconstruction that the scaled divergence has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reconstruction: float = Field(default=0.5, ge=0)
+    camera: float = Field(default=10.0, ge=0)
+    depth: float = Field(default=2.0, ge=0)
+    points: float = Field(default=1.0, ge=0)
+    cosine: float = Field(default=0.1, ge=0)
+    divergence: float = Field(default=2.0, ge=0)
+    share: float = Field(default=0.1, ge=0)
+
+
+class GeometryAdapterRecipe(BaseModel):
+    """How a geometry adapter is trained on ``mini``, between a frozen VGGT and a frozen RGB autoencoder.
+
+    Its posterior is drawn to that of the same clip's appearance, number by number, or, where the paper's alignment is
+    ablated, to a standard normal, as the released code has it then. Its latents are measured when it is done: their
+    mean and deviation over ``measured_clips`` become part of its configuration.
+
+    Attributes:
+        model: sizes of the adapter.
+        schedule: how long, how fast.
+        weights: of the losses.
+        vggt: whose tokens these are: "reference" (this project's own), "official", or a path.
+        autoencoder: whose posterior they are drawn to: the same.
+        toward: "appearance", or "normal" for the ablation without the alignment.
+        side: of the square frames, pixels.
+        frames: of a clip, 1 + 4 k.
+        clips: how many of ``mini``'s training scenes take part.
+        batch: clips a step.
+        dense_frames: of a batch, that the depth and point heads answer.
+        measured_clips: training clips whose latents are measured; the first ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: GeometryAdapterConfig
+    schedule: Schedule
+    weights: AdapterWeights = AdapterWeights()
+    vggt: str
+    autoencoder: str
+    toward: Literal["appearance", "normal"] = "appearance"
+    side: int = Field(ge=8)
+    frames: int = Field(ge=1)
+    clips: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    dense_frames: int = Field(ge=1)
+    measured_clips: int = Field(ge=1)
+
+    @cached_property
+    def _dataset(self) -> MiniDataset:
+        return MiniDataset()
+
+    @cached_property
+    def _vggt(self) -> Vggt:
+        return load_vggt(source_path("vggt", self.vggt), dtype=torch.float32).requires_grad_(False)
+
+    @cached_property
+    def _autoencoder(self) -> VideoAutoencoder:
+        path = source_path("wan-vae", self.autoencoder)
+        return load_autoencoder(path, dtype=torch.float32).requires_grad_(False)
+
+    def facts(self) -> dict[str, Any]:
+        """With the hashes of the frozen networks' weights, where these are there."""
+        paths = {"vggt": source_path("vggt", self.vggt), "autoencoder": source_path("wan-vae", self.autoencoder)}
+        frozen = {name: weights_sha256(path) if path.exists() else None for name, path in paths.items()}
+        return {
+            "recipe": "geometry-adapter",
+            **self.model_dump(mode="json"),
+            "frozen_sha256": frozen,
+            "data": f"mini {MINI_VERSION}, training scenes",
+        }
+
+    def with_steps(self, steps: int) -> Self:
+        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+
+    def metadata(self, shipped: nn.Module) -> dict[str, str]:
+        assert isinstance(shipped, GeometryAdapter)
+        return {"side": str(self.side), CONFIG_KEY: json.dumps(shipped.config.to_json())}
+
+    def network(self) -> GeometryAdapter:
+        return GeometryAdapter(self.model)
+
+    def shipped(self, network: nn.Module) -> GeometryAdapter:
+        assert isinstance(network, GeometryAdapter)
+        weights = next(network.parameters())
+        with torch.inference_mode():
+            means = [
+                network.encode(pack_tokens(self._tokens(clip[None].to(weights)))).mean for clip in self._first_clips()
+            ]
+        mean, std = statistics_of(torch.cat(means))
+        measured = GeometryAdapter(dataclasses.replace(self.model, latent_mean=mean, latent_std=std))
+        measured.load_state_dict(network.state_dict())
+        return measured.to(weights).eval()
+
+    def draw_batch(self, draw: np.random.Generator) -> AdapterBatch:
+        clips = []
+        for _ in range(self.batch):
+            scene = self._dataset.train_scene(int(draw.integers(self.clips)), self._profile)
+            clips.append(as_clip(augmented(scene, draw, colours=False).rgb))
+        grid = (self.side // self._vggt.config.patch_size,) * 2
+        noise = normal_noise(draw, self.batch, self.model.latent_channels, self.frames, self.model.latent_size(grid))
+        frames = draw.permutation(self.batch * self.frames)[: self.dense_frames]
+        return AdapterBatch(torch.stack(clips), noise, torch.from_numpy(frames))
+
+    def losses(self, network: nn.Module, batch: AdapterBatch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            tokens = self._tokens(batch.clips)
+            token_map = pack_tokens(tokens)
+            truth = self._heads(tokens, batch.dense_frames)
+            appearance = None
+            if self.toward == "appearance":
+                autoencoder = self._autoencoder.to(batch.clips.device)
+                appearance = autoencoder.encode(batch.clips, latents_per_chunk=self.frames)
+        posterior, decoded = network(token_map, batch.noise)
+        found = self._heads(unpack_tokens(decoded, patch_start=tokens.patch_start), batch.dense_frames)
+        losses = {
+            "tokens": token_loss(decoded, token_map),
+            "camera": camera_loss(found.poses, truth.poses),
+            "depth": distance_loss(found.depth, truth.depth),
+            "points": distance_loss(found.points, truth.points),
+            "cosine": cosine_loss(decoded, token_map),
+            "divergence": divergence(posterior, appearance),
+        }
+        weights = self.weights
+        reconstruction = weights.reconstruction * (
+            losses["tokens"]
+            + weights.camera * losses["camera"]
+            + weights.depth * losses["depth"]
+            + weights.points * losses["points"]
+        )
+        scale = adaptive_weight(float(reconstruction.detach()), float(losses["divergence"].detach()), weights.share)
+        total = reconstruction + weights.cosine * losses["cosine"] + weights.divergence * scale * losses["divergence"]
+        return {"total": total, **losses}
+
+    def _tokens(self, clips: Tensor) -> VggtTokens:
+        """Of clips in [-1, 1]."""
+        return self._vggt.to(clips.device).encode((clips.transpose(1, 2) + 1) / 2, bfloat16=False)
+
+    def _heads(self, tokens: VggtTokens, dense_frames: Tensor) -> _Answers:
+        """What VGGT's heads say, in float32."""
+        vggt = self._vggt
+        layers = [layer[:, :, tokens.patch_start :].flatten(0, 1)[dense_frames].float() for layer in tokens.layers]
+        with torch.autocast(layers[0].device.type, enabled=False):
+            return _Answers(
+                vggt.camera_head(tokens.layers[-1][:, :, 0].float()),
+                vggt.depth_head(layers, tokens.grid)[0],
+                vggt.point_head(layers, tokens.grid)[0],
+            )
+
+    @property
+    def _profile(self) -> ClipProfile:
+        return ClipProfile(frames=self.frames, image_size=(self.side, self.side))
+
+    def _first_clips(self) -> Iterator[Tensor]:
+        for index in range(self.measured_clips):
+            yield as_clip(self._dataset.train_scene(index, self._profile).rgb)
+
+
+class _Answers(NamedTuple):
+    poses: Tensor
+    depth: Tensor
+    points: Tensor
+
+
+REFERENCE: Final = GeometryAdapterRecipe(
+    model=GeometryAdapterConfig.reference(),
+    schedule=Schedule(
+        steps=2000, learning_rate=1e-3, warmup_steps=100, decay_steps=800, weight_decay=1e-4, clip_norm=0.5
+    ),
+    vggt="reference",
+    autoencoder="reference",
+    side=64,
+    frames=13,
+    clips=2048,
+    batch=1,
+    dense_frames=4,
+    measured_clips=256,
+)
+"""For this project's own VGGT and RGB autoencoder."""
+
+WITHOUT_KL: Final = REFERENCE.model_copy(
+    update={"toward": "normal", "weights": REFERENCE.weights.model_copy(update={"share": 1.0})}
+)
+"""The ablation: drawn to a standard normal, with the whole of the adaptive weight, as the released switch has it."""
+
+OFFICIAL: Final = GeometryAdapterRecipe(
+    # measured anew, like every latent that is trained here
+    model=dataclasses.replace(GeometryAdapterConfig.official(), latent_mean=(0.0,) * 16, latent_std=(1.0,) * 16),
+    schedule=Schedule(
+        steps=6000,
+        learning_rate=1e-5,
+        warmup_steps=0,
+        decay_steps=6000,
+        betas=(0.9, 0.999),
+        weight_decay=1e-4,
+        clip_norm=0.5,
+        accumulate=8,
+        precision="bfloat16",
+        seed=42,
+        save_every=500,
+    ),
+    vggt="official",
+    autoencoder="official",
+    side=560,
+    frames=49,
+    clips=100_000,
+    batch=1,
+    dense_frames=49,
+    measured_clips=1000,
+)
+"""The authors' second stage (after 15,000 steps with 25 frames) on ``mini``; they used 24 GPUs, a batch of 192 clips.
+
+Their rate falls to a fifth, not to zero.
+"""
