@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class WanVaeMethod(Method):
         summary="All frames through the Wan 2.1 VAE and back: the ceiling of what Gen3R can show.",
         settings=("allview",),
         returns=("rgb",),
-        checkpoints=(OFFICIAL,),
+        checkpoints=(OFFICIAL, REFERENCE),
         licence="Apache-2.0 (official); MIT (reference)",
         reference="Wan Team 2025, arXiv 2503.20314",
     )
@@ -57,7 +58,9 @@ class WanVaeMethod(Method):
 
         from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
 
-        return cls(load_autoencoder(parts[0], device=device, dtype=torch.float32), sha256=sha256_of(parts))
+        made: type[WanVaeMethod] = WanVaeReference if checkpoint == REFERENCE else cls
+        method = made(load_autoencoder(parts[0], device=device, dtype=torch.float32), sha256=sha256_of(parts))
+        return cast("Self", method)
 
     @property
     def checkpoint_sha256(self) -> str | None:
@@ -94,3 +97,9 @@ class WanVaeMethod(Method):
             rgb=rgb[:frames, :height, :width],
             adaptations=tuple(adaptations),
         )
+
+
+class WanVaeReference(WanVaeMethod):
+    """This project's own checkpoint, trained on ``mini``'s training scenes alone."""
+
+    contract: ClassVar[Contract] = replace(WanVaeMethod.contract, licence="MIT", training_sets=())

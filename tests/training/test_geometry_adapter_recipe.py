@@ -173,7 +173,7 @@ def test_it_learns_and_the_alignment_draws_it_to_the_appearance(make: Make) -> N
         network, batch = started(recipe), drawn(recipe)
         optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
         found = []
-        for _ in range(30):
+        for _ in range(18):
             losses = recipe.losses(network, batch)
             losses["total"].backward()
             optimiser.step()
@@ -184,7 +184,7 @@ def test_it_learns_and_the_alignment_draws_it_to_the_appearance(make: Make) -> N
         return found, float(aligned)
 
     losses, aligned = trained()
-    assert losses[-1]["tokens"] < 0.8 * losses[0]["tokens"]
+    assert losses[-1]["tokens"] < 0.9 * losses[0]["tokens"]
     assert losses[-1]["divergence"] < losses[0]["divergence"]
     # the ablation is an ordinary autoencoder: it ends up farther from the appearance
     assert trained(toward="normal")[1] > aligned
