@@ -106,7 +106,8 @@ def interval_of(values: Floats, *, level: float, resamples: int, seed: int) -> I
     # Draws that equal the mean but for rounding are neither above nor below it.
     rounding = 1e-12 * np.abs(deviations).max()
     bias = norm.ppf(((draws < -rounding).mean() + (draws <= rounding).mean()) / 2)
-    acceleration = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
+    scaled = deviations / np.abs(deviations).max()  # the acceleration has no unit, and cubes of tiny numbers are 0
+    acceleration = (scaled**3).sum() / (6 * (scaled**2).sum() ** 1.5)
     tail = math.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)
     ends = bias + np.array([-tail, tail])
     shrink = 1 - acceleration * ends

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats as oracle
 
@@ -70,6 +70,8 @@ def test_the_order_of_scenes_and_seeds_does_not_show(values, random) -> None:
 
 
 @given(SCENES)
+@example({"": [2.11053137357057e-299], "0": [0.0]})
+@example({"": [5e-324], "0": [0.0]})
 @settings(max_examples=40, deadline=None)
 def test_it_lies_within_the_scenes_and_holds_their_mean_in_the_middle_of_the_draws(values) -> None:
     means = scene_means(values)
@@ -89,6 +91,16 @@ def test_it_moves_and_grows_with_its_values(values, scale, shift) -> None:
     assert (moved.low, moved.high) == pytest.approx(
         (scale * found.low + shift, scale * found.high + shift), rel=1e-9, abs=1e-9
     )
+
+
+@pytest.mark.parametrize("power", [-990, -400, 400, 900])
+def test_numbers_whose_cubes_are_none_have_an_interval_too(power) -> None:
+    values = [1.0, 2.0, 5.0, 9.0]
+    found = mean_interval(one_seed(values), resamples=200)
+    scaled = mean_interval(one_seed(math.ldexp(value, power) for value in values), resamples=200)
+    assert found is not None
+    assert scaled is not None
+    assert (scaled.low, scaled.high) == pytest.approx((math.ldexp(found.low, power), math.ldexp(found.high, power)))
 
 
 def test_seeds_of_a_scene_are_no_new_evidence() -> None:
