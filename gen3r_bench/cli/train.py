@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,9 @@ def train(
         int | None, typer.Option("--steps", min=1, help="Another length; the result is then no longer the config's.")
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave GPUs that are there unused.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the card, and where it, the weights and the curves lie, as JSON.")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a checkpoint by its recipe. The same command resumes where it stopped, with the same losses."""
@@ -53,7 +57,13 @@ def train(
         return  # of several processes one writes
     device = "cpu" if cpu or not torch.cuda.is_available() else "cuda"
     origin = {"commit": code_commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
-    for path in release(recipe, network, folder, name, origin=origin):
-        typer.echo(path)
+    paths = release(recipe, network, folder, name, origin=origin)
+    if json_:
+        places = dict(zip(("weights", "card", "curves"), map(str, paths), strict=True))
+        card = json.loads(paths[1].read_text(encoding="utf-8"))
+        typer.echo(json.dumps({"files": places, "card": card}, indent=1, ensure_ascii=False))
+    else:
+        for path in paths:
+            typer.echo(path)
     if not quiet and method in PROTOCOLS:
         typer.echo(f"Next: gen3r-bench run -p {PROTOCOLS[method]} -m {method}@{folder / name}.safetensors", err=True)

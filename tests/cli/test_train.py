@@ -26,9 +26,11 @@ def test_a_training_its_card_and_its_use(tmp_path: Path) -> None:
     assert card["recipe"]["schedule"]["steps"] == 2
     assert card["origin"]["torch"].startswith("2.")
     losses = (tmp_path / folder / "losses.jsonl").read_bytes()
-    again = gen3r_bench(*train, "--quiet", cwd=tmp_path)
+    again = gen3r_bench(*train, "--quiet", "--json", cwd=tmp_path)
     assert (tmp_path / folder / "losses.jsonl").read_bytes() == losses
-    assert (again.stdout, again.stderr) == (done.stdout, "")
+    files = {"weights": f"{name}.safetensors", "card": f"{name}.json", "curves": f"{name}.png"}
+    assert json.loads(again.stdout) == {"files": files, "card": json.loads((tmp_path / f"{name}.json").read_text())}
+    assert again.stderr == ""
     run = ["run", "-p", "appearance-1view", "-m", f"lvsm@{name}.safetensors", "--limit", "1", "--no-diagnostics", "-q"]
     assert "LVSM" in gen3r_bench(*run, cwd=tmp_path).stdout
 
