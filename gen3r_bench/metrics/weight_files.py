@@ -32,6 +32,8 @@ def _sha256(path: Path, size: int, modified_ns: int) -> str:
 def obstacle(path: Path, sha256: str, fetch: str) -> str | None:
     """Why a file of weights cannot be used, or None where it can: it is missing, unreadable, or not the published one.
 
+    The reason names the file and not its place: it is kept in records, which are read elsewhere.
+
     Args:
         path: where it belongs.
         sha256: the hash that its publisher names, in full or its first digits.
@@ -40,15 +42,15 @@ def obstacle(path: Path, sha256: str, fetch: str) -> str | None:
     try:
         if not path.is_file():
             # the command first: a table may cut a long reason short
-            return f"weights missing, run {fetch} ({path} is not there)"
+            return f"weights missing, run {fetch} ({path.name} is not there)"
         if marked_random(path):
             return None
         digest = sha256_of(path)
     except OSError as error:
-        return f"weights cannot be read: {error.strerror} ({path})"
+        return f"weights cannot be read: {error.strerror} ({path.name})"
     if digest.startswith(sha256):
         return None
     return (
         f"{path.name} is not the published file, run {fetch}: its sha256 begins with {digest[: len(sha256)]}, not with "
-        f"{sha256} ({path})"
+        f"{sha256}"
     )

@@ -277,7 +277,7 @@ class TestUnavailable:
         reason = unavailable(dimension, options)
         assert reason == (
             f"{file.path.name} is not the published file, run gen3r-bench weights fetch {name}: its sha256 begins with "
-            f"{digest[: len(file.sha256 or '')]}, not with {file.sha256} ({file.path})"
+            f"{digest[: len(file.sha256 or '')]}, not with {file.sha256}"
         )
         with pytest.raises(InputError, match="is not the published file"):
             score_videos(dimension, [item("x")], options=options)
