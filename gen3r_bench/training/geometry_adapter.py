@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -30,8 +29,7 @@ from gen3r_bench.training.adapter_losses import (
     divergence,
     token_loss,
 )
-from gen3r_bench.training.augmentation import augmented
-from gen3r_bench.training.latents import as_clip, normal_noise, statistics_of
+from gen3r_bench.training.latents import drawn_clips, first_clips, normal_noise, statistics_of
 from gen3r_bench.training.schedule import Schedule
 from gen3r_bench.training.sources import source_path
 
@@ -150,7 +148,8 @@ class GeometryAdapterRecipe(BaseModel):
         weights = next(network.parameters())
         with torch.inference_mode():
             means = [
-                network.encode(pack_tokens(self._tokens(clip[None].to(weights)))).mean for clip in self._first_clips()
+                network.encode(pack_tokens(self._tokens(clip[None].to(weights)))).mean
+                for clip in first_clips(self._dataset, self._profile, self.measured_clips)
             ]
         mean, std = statistics_of(torch.cat(means))
         measured = GeometryAdapter(dataclasses.replace(self.model, latent_mean=mean, latent_std=std))
@@ -158,14 +157,11 @@ class GeometryAdapterRecipe(BaseModel):
         return measured.to(weights).eval()
 
     def draw_batch(self, draw: np.random.Generator) -> AdapterBatch:
-        clips = []
-        for _ in range(self.batch):
-            scene = self._dataset.train_scene(int(draw.integers(self.clips)), self._profile)
-            clips.append(as_clip(augmented(scene, draw, colours=False).rgb))
+        clips = drawn_clips(self._dataset, self._profile, draw, clips=self.clips, batch=self.batch)
         grid = (self.side // self._vggt.config.patch_size,) * 2
         noise = normal_noise(draw, self.batch, self.model.latent_channels, self.frames, self.model.latent_size(grid))
         frames = draw.permutation(self.batch * self.frames)[: self.dense_frames]
-        return AdapterBatch(torch.stack(clips), noise, torch.from_numpy(frames))
+        return AdapterBatch(clips, noise, torch.from_numpy(frames))
 
     def losses(self, network: nn.Module, batch: AdapterBatch) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -215,10 +211,6 @@ class GeometryAdapterRecipe(BaseModel):
     @property
     def _profile(self) -> ClipProfile:
         return ClipProfile(frames=self.frames, image_size=(self.side, self.side))
-
-    def _first_clips(self) -> Iterator[Tensor]:
-        for index in range(self.measured_clips):
-            yield as_clip(self._dataset.train_scene(index, self._profile).rgb)
 
 
 class _Answers(NamedTuple):

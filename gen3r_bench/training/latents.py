@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gen3r_bench.datasets.base import ClipProfile
+from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.models.causal3d import latent_frames
+from gen3r_bench.training.augmentation import augmented
 
 
 def as_clip(rgb: NDArray[np.uint8]) -> Tensor:
     """[3, F, H, W] in [-1, 1] of [F, H, W, 3] uint8."""
     return torch.from_numpy(np.array(rgb)).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def drawn_clips(
+    dataset: MiniDataset, profile: ClipProfile, draw: np.random.Generator, *, clips: int, batch: int
+) -> Tensor:
+    """[batch, 3, F, H, W]: any of the first ``clips`` training scenes, mirrored and backwards half the time."""
+    drawn = []
+    for _ in range(batch):
+        scene = dataset.train_scene(int(draw.integers(clips)), profile)
+        drawn.append(as_clip(augmented(scene, draw, colours=False).rgb))
+    return torch.stack(drawn)
+
+
+def first_clips(dataset: MiniDataset, profile: ClipProfile, count: int) -> Iterator[Tensor]:
+    """The first ``count`` training scenes as they are, [3, F, H, W] each."""
+    for index in range(count):
+        yield as_clip(dataset.train_scene(index, profile).rgb)
 
 
 def normal_noise(draw: np.random.Generator, batch: int, channels: int, frames: int, size: tuple[int, int]) -> Tensor:

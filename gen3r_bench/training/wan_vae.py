@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Final, NamedTuple, Self
 
@@ -27,8 +26,7 @@ from gen3r_bench.models.patch_autoencoder import (
 )
 from gen3r_bench.models.video_autoencoder import SPATIAL_RATIO, VideoAutoencoder
 from gen3r_bench.models.wan.vae import WanVaeConfig
-from gen3r_bench.training.augmentation import augmented
-from gen3r_bench.training.latents import as_clip, normal_noise, statistics_of
+from gen3r_bench.training.latents import drawn_clips, first_clips, normal_noise, statistics_of
 from gen3r_bench.training.schedule import Schedule
 
 
@@ -109,7 +107,7 @@ class WanVaeRecipe(BaseModel):
     def network(self) -> VideoAutoencoder:
         autoencoder = build_autoencoder(self.model)
         if isinstance(autoencoder, PatchVideoAutoencoder):
-            clips = torch.stack(list(self._first_clips(self.principal_clips)))
+            clips = torch.stack(list(first_clips(self._dataset, self._profile, self.principal_clips)))
             channels = self.model.latent_channels
             autoencoder.start_from(
                 principal_components(first_patches(clips[:, :, :1]), channels),
@@ -118,13 +116,10 @@ class WanVaeRecipe(BaseModel):
         return autoencoder
 
     def draw_batch(self, draw: np.random.Generator) -> ClipBatch:
-        clips = []
-        for _ in range(self.batch):
-            scene = self._dataset.train_scene(int(draw.integers(self.clips)), self._profile)
-            clips.append(as_clip(augmented(scene, draw, colours=False).rgb))
+        clips = drawn_clips(self._dataset, self._profile, draw, clips=self.clips, batch=self.batch)
         size = (self.side // SPATIAL_RATIO, self.side // SPATIAL_RATIO)
         noise = normal_noise(draw, self.batch, self.model.latent_channels, self.frames, size)
-        return ClipBatch(torch.stack(clips), noise)
+        return ClipBatch(clips, noise)
 
     def losses(self, network: nn.Module, batch: ClipBatch) -> dict[str, Tensor]:
         posterior, decoded = network(batch.clips, batch.noise)
@@ -138,7 +133,10 @@ class WanVaeRecipe(BaseModel):
         assert isinstance(network, VideoAutoencoder)
         weights = next(network.parameters())
         with torch.inference_mode():
-            means = [network.encode(clip[None].to(weights)).mean for clip in self._first_clips(self.measured_clips)]
+            means = [
+                network.encode(clip[None].to(weights)).mean
+                for clip in first_clips(self._dataset, self._profile, self.measured_clips)
+            ]
         mean, std = statistics_of(torch.cat(means))
         measured = build_autoencoder(dataclasses.replace(self.model, latent_mean=mean, latent_std=std))
         measured.load_state_dict(network.state_dict())
@@ -147,10 +145,6 @@ class WanVaeRecipe(BaseModel):
     @property
     def _profile(self) -> ClipProfile:
         return ClipProfile(frames=self.frames, image_size=(self.side, self.side))
-
-    def _first_clips(self, count: int) -> Iterator[Tensor]:
-        for index in range(count):
-            yield as_clip(self._dataset.train_scene(index, self._profile).rgb)
 
 
 def divergence_from_normal(posterior: DiagonalGaussian) -> Tensor:
