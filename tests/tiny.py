@@ -12,7 +12,7 @@ from gen3r_bench.datasets.base import ClipProfile, Dataset, DatasetInfo
 from gen3r_bench.errors import SceneError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.protocols.card import Card, ClipPlan, GeometryOptions
-from gen3r_bench.scene import Cameras, Conditioning, Prediction, Scene
+from gen3r_bench.scene import Cameras, Conditioning, Prediction, Scene, conditioning_indices
 
 SIZE = (24, 32)
 FRAMES = 4
@@ -79,6 +79,21 @@ class TinyDataset(Dataset):
         if scene_id in self.broken:
             raise SceneError(f"scene {scene_id}: frame 2 is missing")
         return tiny_scene(scene_id, frames=profile.frames, size=profile.image_size)
+
+
+def conditioned(scene: Scene, setting: str = "1view", *, cameras: bool = True, seed: int = 3) -> Conditioning:
+    """What a setting shows of a scene."""
+    indices = conditioning_indices(setting, scene.num_frames)  # type: ignore[arg-type]
+    return Conditioning(
+        setting=setting,  # type: ignore[arg-type]
+        frame_indices=indices,
+        rgb=scene.rgb[list(indices)],
+        cameras=scene.cameras if cameras else None,
+        num_frames=scene.num_frames,
+        image_size=scene.image_size,
+        prompt=scene.prompt,
+        seed=seed,
+    )
 
 
 def tiny_card(name: str = "tiny-geom", **changes: object) -> Card:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny_scene
+from tiny import conditioned, tiny_scene
 from tiny_aether import camera_path, write_folder
 from tiny_vggt import formula_vggt
 
@@ -28,7 +28,7 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.models.aether.pipeline import Sampling
 from gen3r_bench.models.vggt import VggtConfig
-from gen3r_bench.scene import Cameras, Conditioning, Prediction, Scene, conditioning_indices
+from gen3r_bench.scene import Cameras, Conditioning, Prediction
 
 SIDE = 32
 PROTOCOLS = ("geom-1view", "appearance-1view", "camera-1view", "geom-recon", "free-1view")
@@ -49,20 +49,6 @@ def loaded(checkpoint: str) -> Aether:
 @pytest.fixture(scope="module")
 def method(folder: Path) -> Aether:
     return loaded(str(folder))
-
-
-def conditioned(scene: Scene, setting: str = "1view", *, cameras: bool = True, seed: int = 3) -> Conditioning:
-    indices = conditioning_indices(setting, scene.num_frames)  # type: ignore[arg-type]
-    return Conditioning(
-        setting=setting,  # type: ignore[arg-type]
-        frame_indices=indices,
-        rgb=scene.rgb[list(indices)],
-        cameras=scene.cameras if cameras else None,
-        num_frames=scene.num_frames,
-        image_size=scene.image_size,
-        prompt=scene.prompt,
-        seed=seed,
-    )
 
 
 def test_nothing_heavy_is_imported_for_its_contract(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import tiny_scene
+from tiny import conditioned, tiny_scene
 from tiny_gen3r import write_folder
 
 from gen3r_bench.baselines.gen3r import FOLDERS, Gen3r
 from gen3r_bench.baselines.joint_clips import working_size
 from gen3r_bench.errors import InputError
-from gen3r_bench.scene import Cameras, Conditioning, Scene, conditioning_indices
+from gen3r_bench.scene import Cameras
 
 SIDE = 112
 PROTOCOLS = ("geom-1view", "geom-2view", "geom-recon", "appearance-2view", "camera-1view")
@@ -31,20 +31,6 @@ def method(folder: Path) -> Gen3r:
     loaded = Gen3r.load(str(folder), device="cpu")
     loaded.sampling = Sampling(steps=2)
     return loaded
-
-
-def conditioned(scene: Scene, setting: str = "1view", *, cameras: bool = True, seed: int = 3) -> Conditioning:
-    indices = conditioning_indices(setting, scene.num_frames)  # type: ignore[arg-type]
-    return Conditioning(
-        setting=setting,  # type: ignore[arg-type]
-        frame_indices=indices,
-        rgb=scene.rgb[list(indices)],
-        cameras=scene.cameras if cameras else None,
-        num_frames=scene.num_frames,
-        image_size=scene.image_size,
-        prompt=scene.prompt,
-        seed=seed,
-    )
 
 
 def test_nothing_heavy_is_imported_for_its_contract(tmp_path: Path) -> None:

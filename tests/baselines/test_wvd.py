@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import tiny_scene
+from tiny import conditioned, tiny_scene
 from tiny_gen3r import tiny_modules as gen3r_modules
 from tiny_gen3r import write_parts
 from tiny_wvd import write_wvd_folder
@@ -20,7 +20,7 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.models.joint.pipeline import ClipInputs, Sampling
 from gen3r_bench.models.wvd.normalisation import fit_normaliser
 from gen3r_bench.models.wvd.pipeline import Clip, WvdPipeline
-from gen3r_bench.scene import Conditioning, Scene, conditioning_indices
+from gen3r_bench.scene import Scene
 from gen3r_bench.weights import entries
 
 SIDE = 32
@@ -37,20 +37,6 @@ def method(folder: Path) -> Wvd:
     loaded = Wvd.load(str(folder), device="cpu")
     loaded.sampling = Sampling(steps=2)
     return loaded
-
-
-def conditioned(scene: Scene, setting: str = "1view", *, cameras: bool = True, seed: int = 3) -> Conditioning:
-    indices = conditioning_indices(setting, scene.num_frames)  # type: ignore[arg-type]
-    return Conditioning(
-        setting=setting,  # type: ignore[arg-type]
-        frame_indices=indices,
-        rgb=scene.rgb[list(indices)],
-        cameras=scene.cameras if cameras else None,
-        num_frames=scene.num_frames,
-        image_size=scene.image_size,
-        prompt=scene.prompt,
-        seed=seed,
-    )
 
 
 def test_nothing_heavy_is_imported_for_its_contract(tmp_path: Path) -> None:
