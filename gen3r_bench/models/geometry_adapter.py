@@ -98,8 +98,10 @@ class GeometryAdapterConfig:
         """The size for ``VggtConfig.reference``: 1,280 token channels on the latent's own grid, as patches are 8 px."""
         return cls(
             token_channels=1280,
-            hidden_dim=32,
-            resample_scale=10,
+            hidden_dim=40,
+            resample_scale=20,
+            width_multipliers=(1, 1, 1, 1),
+            blocks_per_stage=1,
             grid_unit=1,
             latent_unit=1,
             latent_mean=(0.0,) * 16,

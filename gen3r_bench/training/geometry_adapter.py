@@ -222,7 +222,7 @@ class _Answers(NamedTuple):
 REFERENCE: Final = GeometryAdapterRecipe(
     model=GeometryAdapterConfig.reference(),
     schedule=Schedule(
-        steps=2000, learning_rate=1e-3, warmup_steps=100, decay_steps=800, weight_decay=1e-4, clip_norm=0.5
+        steps=3600, learning_rate=1e-3, warmup_steps=100, decay_steps=1800, weight_decay=1e-4, clip_norm=0.5
     ),
     vggt="reference",
     autoencoder="reference",
