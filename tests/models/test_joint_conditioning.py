@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tiny_gen3r import fill
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.joint.conditioning import (
     Axis,
+    ConditionStyle,
     camera_condition,
     encode_condition,
     fold_time,
@@ -52,6 +55,14 @@ def test_missing_frames_are_black() -> None:
     assert clip.shape == (1, 3, FRAMES, *SIZE)
     assert (clip[:, :, 1:8] == -1).all()
     assert torch.allclose((clip[0, :, 8].permute(1, 2, 0) + 1) * 127.5, torch.from_numpy(rgb[1]).float(), atol=1e-4)
+
+
+def test_missing_frames_may_show_the_nearest_visible_one() -> None:
+    rgb = frames(2)
+    clip = visible_clip(rgb, (0, 4), FRAMES, "nearest")
+    shown = ((clip[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
+    # frame 2 is as near to both: the earlier one
+    np.testing.assert_array_equal(shown, rgb[[0, 0, 0, 1, 1, 1, 1, 1, 1]])
 
 
 @pytest.mark.parametrize(
@@ -108,6 +119,26 @@ def test_rays_by_hand() -> None:
     assert (rays[0, :3] == 0).all()  # the first camera is the world's origin
 
 
+@given(moment=st.floats(0.1, 20), turn=st.floats(0.1, 20))
+@settings(max_examples=20, deadline=None)
+def test_gains_enlarge_what_the_cameras_motion_changes(moment: float, turn: float) -> None:
+    cameras = tiny_scene(frames=5).cameras
+    plain = plucker_rays(cameras)
+    rays = plucker_rays(cameras, ConditionStyle(moment_gain=moment, turn_gain=turn))
+    assert torch.allclose(rays[:, :3], moment * plain[:, :3], atol=1e-5)
+    assert torch.allclose(rays[0, 3:], plain[0, 3:])
+    assert torch.allclose(rays[:, 3:] - rays[:1, 3:], turn * (plain[:, 3:] - plain[:1, 3:]), atol=1e-4)
+
+
+def test_gains_are_positive_and_fills_known() -> None:
+    wrong: Any = "grey"
+    with pytest.raises(InputError, match="fill 'grey'"):
+        ConditionStyle(fill=wrong)
+    for gain in (0.0, float("nan")):
+        with pytest.raises(InputError, match="gains"):
+            ConditionStyle(turn_gain=gain)
+
+
 def test_rays_do_not_depend_on_the_world() -> None:
     cameras = tiny_scene().cameras
     moved = np.eye(4)
@@ -152,6 +183,7 @@ def test_along_the_channels_there_is_one_half(vae: WanVae) -> None:
     indices = (0, FRAMES - 1)
     clip, cameras = visible_clip(frames(2), indices, FRAMES), tiny_scene(frames=FRAMES, size=SIZE).cameras
     wide, single = (visibility_mask(indices, FRAMES, LATENT, axis) for axis in ("width", "channel"))
+    assert torch.equal(visibility_mask(indices, FRAMES, LATENT, "alone"), single)
     assert torch.equal(wide[..., :2], single)
     conditions = [
         encode_condition(vae, clip, mask, generator=torch.Generator().manual_seed(1), axis=axis)

@@ -1,13 +1,15 @@
 """What the transformer is told of a clip: latents of the visible frames, masks, and rays of the cameras.
 
 The joint latent holds appearance and geometry along one axis: side by side in the ``width``, appearance on the left,
-where every tensor here covers both halves (Gen3R); or as ``channel``s of one latent of the appearance's size.
+where every tensor here covers both halves (Gen3R); or as ``channel``s of one latent of the appearance's size. Where
+there is no geometry, the appearance is ``alone``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,13 +20,45 @@ from gen3r_bench.errors import InputError
 from gen3r_bench.models.video_autoencoder import Tiling, VideoAutoencoder
 from gen3r_bench.scene import Cameras
 
-Axis = Literal["width", "channel"]
+Axis = Literal["width", "channel", "alone"]
+Fill = Literal["black", "nearest"]
 TEMPORAL_RATIO: Final = 4
 """Frames that one latent frame stands for; the first latent frame stands for the first frame alone."""
 SPATIAL_RATIO: Final = 8
 """Pixels of a latent's side."""
 RAY_CHANNELS: Final = 6
 _DIMENSIONS: Final = {"width": -1, "channel": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionStyle:
+    """How a transformer is shown what is given; the defaults are those of the released Gen3R.
+
+    Attributes:
+        fill: of the frames that are not visible: "black", or the "nearest" visible one (the earlier of two).
+        moment_gain: by which the moments of rays are multiplied.
+        turn_gain: by which the change of a pixel's direction since the first frame is multiplied.
+
+    A small transformer that is trained for minutes does not find a turn of a degree in a unit vector: the gains are
+    numbers near the inverse of what such a clip shows.
+
+    Raises:
+        InputError: on another fill, or a gain that is not positive.
+    """
+
+    fill: Fill = "black"
+    moment_gain: float = 1.0
+    turn_gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.fill not in get_args(Fill):
+            raise InputError(f"fill {self.fill!r}", expected=" or ".join(get_args(Fill)))
+        if not (self.moment_gain > 0 and self.turn_gain > 0):
+            raise InputError(f"gains {self.moment_gain} and {self.turn_gain}", expected="positive numbers")
+
+
+RELEASED: Final = ConditionStyle()
+"""As Gen3R's weights were trained."""
 
 
 def joined(appearance: Tensor, geometry: Tensor, axis: Axis) -> Tensor:
@@ -55,18 +89,25 @@ def fold_time(x: Tensor) -> Tensor:
     return groups.transpose(2, 3).flatten(1, 2)
 
 
-def visible_clip(rgb: NDArray[np.uint8], frame_indices: Sequence[int], num_frames: int) -> Tensor:
-    """[1, 3, F, H, W] float32 in [-1, 1]: the visible frames at their places, black (-1) everywhere else.
+def visible_clip(rgb: NDArray[np.uint8], frame_indices: Sequence[int], num_frames: int, fill: Fill = "black") -> Tensor:
+    """[1, 3, F, H, W] float32 in [-1, 1]: the visible frames at their places, the filling everywhere else.
 
-    Black is what Gen3R was trained with; the image-to-video Wan fills with mid-grey (0).
+    Black (-1) is what Gen3R was trained with; the image-to-video Wan fills with mid-grey (0).
 
     Args:
         rgb: [n, H, W, 3] uint8.
-        frame_indices: n places.
+        frame_indices: n places, ascending.
         num_frames: F.
+        fill: see ``ConditionStyle``.
     """
-    clip = torch.full((num_frames, *rgb.shape[1:]), -1.0)
-    clip[list(frame_indices)] = torch.from_numpy(np.array(rgb)).float() / 255 * 2 - 1
+    visible = torch.from_numpy(np.array(rgb)).float() / 255 * 2 - 1
+    places = torch.tensor(list(frame_indices))
+    if fill == "nearest":
+        nearest = (torch.arange(num_frames)[:, None] - places).abs().argmin(dim=1)
+        clip = visible[nearest]
+    else:
+        clip = torch.full((num_frames, *rgb.shape[1:]), -1.0)
+        clip[places] = visible
     return clip.permute(3, 0, 1, 2)[None].contiguous()
 
 
@@ -79,7 +120,7 @@ def visibility_mask(
         frame_indices: visible frames.
         num_frames: F.
         latent_size: (h, w) of one half.
-        axis: along which the geometry lies; along the channels there is one half, and [1, 4, f, h, w].
+        axis: along which the geometry lies; other than along the width there is one half, and [1, 4, f, h, w].
     """
     height, width = latent_size
     mask = torch.zeros(1, 1, num_frames, height, width * (2 if axis == "width" else 1))
@@ -109,17 +150,19 @@ def encode_condition(
         mask: from ``visibility_mask``.
         generator: of the draw; its noise is made on the generator's device.
         tiling: of the VAE.
-        axis: along which the geometry lies; channels that are always zero are left out: [1, c + 4, f, h, w].
+        axis: along which the geometry lies; other than along the width, channels that are always zero are left out:
+            [1, c + 4, f, h, w].
     """
     appearance = vae.encode(clip, tiling=tiling).sample(generator)
     given = joined(appearance, torch.zeros_like(appearance), axis) if axis == "width" else appearance
     return torch.cat([given, mask.to(given)], dim=1)
 
 
-def plucker_rays(cameras: Cameras) -> Tensor:
+def plucker_rays(cameras: Cameras, style: ConditionStyle = RELEASED) -> Tensor:
     """[F, 6, H, W] float32 rays through the pixel centres (+0.5): moment ``o x d``, then unit direction ``d``.
 
     In the first camera's world; origins keep the unit of the poses (Gen3R was trained on each dataset's own scale).
+    The gains of ``style`` are applied to the moment, and to what is added to the pixel's direction in the first frame.
     """
     rebased = cameras.rebased()
     height, width = cameras.image_size
@@ -131,15 +174,23 @@ def plucker_rays(cameras: Cameras) -> Tensor:
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
         rays[frame, :3] = np.cross(pose[:3, 3], direction).transpose(2, 0, 1)
         rays[frame, 3:] = direction.transpose(2, 0, 1)
+    if style.moment_gain != 1:
+        rays[:, :3] *= style.moment_gain
+    if style.turn_gain != 1:
+        rays[:, 3:] = rays[:1, 3:] + style.turn_gain * (rays[:, 3:] - rays[:1, 3:])
     return torch.from_numpy(rays)
 
 
 def camera_condition(
-    cameras: Cameras | None, num_frames: int, image_size: tuple[int, int], axis: Axis = "width"
+    cameras: Cameras | None,
+    num_frames: int,
+    image_size: tuple[int, int],
+    axis: Axis = "width",
+    style: ConditionStyle = RELEASED,
 ) -> Tensor:
     """[1, 24, f, H, 2 W] folded rays, the same for both halves; all zero for "no cameras".
 
-    Where the geometry lies along the channels there is one half: [1, 24, f, H, W].
+    Where the geometry does not lie along the width there is one half: [1, 24, f, H, W].
 
     Raises:
         InputError: where the cameras are of another number of frames or another size.
@@ -151,6 +202,6 @@ def camera_condition(
             f"cameras of {len(cameras)} frames at {cameras.image_size}", expected=f"{num_frames} at {image_size}"
         )
     else:
-        rays = plucker_rays(cameras)
+        rays = plucker_rays(cameras, style)
     folded = fold_time(rays.transpose(0, 1)[None])
     return joined(folded, folded, axis) if axis == "width" else folded

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.autoencoder_checkpoint import KnownConfig
-from gen3r_bench.models.joint.conditioning import RAY_CHANNELS, SPATIAL_RATIO, TEMPORAL_RATIO, Axis
+from gen3r_bench.models.joint.conditioning import (
+    RAY_CHANNELS,
+    RELEASED,
+    SPATIAL_RATIO,
+    TEMPORAL_RATIO,
+    Axis,
+    ConditionStyle,
+)
 from gen3r_bench.models.wan.image_encoder import ImageConfig
 from gen3r_bench.models.wan.text import TextConfig
 from gen3r_bench.models.wan.transformer import DitConfig
@@ -16,6 +23,9 @@ from gen3r_bench.models.wan.transformer import DitConfig
 class JointConfig:
     """Sizes of the transformer and of what surrounds it.
 
+    Attributes:
+        style: how the transformer is shown what is given.
+
     Raises:
         InputError: where two of them do not fit together; the message names both numbers.
     """
@@ -24,6 +34,7 @@ class JointConfig:
     vae: KnownConfig
     text: TextConfig
     image: ImageConfig
+    style: ConditionStyle = RELEASED
 
     def __post_init__(self) -> None:
         faults = [f"{a} {left}, {b} {right}" for a, left, b, right in self._agreements() if left != right]
@@ -33,13 +44,18 @@ class JointConfig:
     def _agreements(self) -> tuple[tuple[str, int, str, int], ...]:
         """(what, its number, what else, its number): pairs that must be equal."""
         dit, latent = self.transformer, self.vae.latent_channels
-        wide = self.axis == "width"
-        joint = latent if wide else 2 * latent
+        wide, twice = self.axis == "width", self.axis == "channel"
+        joint = 2 * latent if twice else latent
         condition = latent + TEMPORAL_RATIO
         return (
             ("text_dim of transformer", dit.text_dim, "dim of text_encoder", self.text.dim),
             ("image_dim of transformer", dit.image_dim, "dim of clip_image_encoder", self.image.dim),
-            ("out_dim of transformer", dit.out_dim, f"{'' if wide else 'twice the '}latent channels of wan_vae", joint),
+            (
+                "out_dim of transformer",
+                dit.out_dim,
+                f"{'twice the ' if twice else ''}latent channels of wan_vae",
+                joint,
+            ),
             ("in_dim of transformer", dit.in_dim, "noise, condition and mask", joint + condition),
             ("camera channels of transformer", dit.camera_dim, "folded rays", RAY_CHANNELS * TEMPORAL_RATIO),
             ("halves of transformer", dit.halves, "appearance and geometry" if wide else "one", 2 if wide else 1),

@@ -157,7 +157,9 @@ class JointPipeline(Generic[ConfigT]):
             dit = cast("JointDit", module)
             # neither the context nor the cameras change from step to step: embedded once
             contexts = [dit.embed_context(text, image) for text in texts]
-            rays = camera_condition(inputs.cameras, inputs.num_frames, inputs.image_size, self.config.axis)
+            rays = camera_condition(
+                inputs.cameras, inputs.num_frames, inputs.image_size, self.config.axis, self.config.style
+            )
             cameras = dit.embed_cameras(rays.to(self.parts.device))
             for step, timestep in enumerate(scheduler.timesteps):
                 flow = _guided_flow(dit, latents, timestep, condition, contexts, cameras, sampling.guidance)
@@ -180,7 +182,7 @@ class JointPipeline(Generic[ConfigT]):
 
     def _condition(self, inputs: ClipInputs, generator: torch.Generator) -> Tensor:
         height, width = (side // SPATIAL_RATIO for side in inputs.image_size)
-        clip = visible_clip(inputs.rgb, inputs.frame_indices, inputs.num_frames)
+        clip = visible_clip(inputs.rgb, inputs.frame_indices, inputs.num_frames, self.config.style.fill)
         mask = visibility_mask(inputs.frame_indices, inputs.num_frames, (height, width), self.config.axis)
         with self.parts.use("vae") as module:
             vae = cast("VideoAutoencoder", module)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, get_args
+from typing import Any, Final, Self
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.folder import read_config, refuse_unknown
@@ -18,6 +18,7 @@ from gen3r_bench.models.wan.transformer import DitConfig
 from gen3r_bench.models.wan.vae import WanVaeConfig
 from gen3r_bench.models.wvd.normalisation import DEFAULT, NORMALISATIONS, Normalisation
 
+AXES: Final[tuple[Axis, ...]] = ("width", "channel")
 OPTIONS_FILE: Final = "wvd.json"
 """In a checkpoint folder: what the transformer was trained to see."""
 
@@ -40,8 +41,8 @@ class WvdConfig(JointConfig):
     normalisation: Normalisation = DEFAULT
 
     def __post_init__(self) -> None:
-        if self.axis not in get_args(Axis):
-            raise InputError(f"axis {self.axis!r}", expected=" or ".join(get_args(Axis)))
+        if self.axis not in AXES:
+            raise InputError(f"axis {self.axis!r}", expected=" or ".join(AXES))
         if self.normalisation not in NORMALISATIONS:
             raise InputError(f"normalisation {self.normalisation!r}", expected=" or ".join(NORMALISATIONS))
         JointConfig.__post_init__(self)
