@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 import numpy as np
 
-from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, gen3r_parts, sha256_of
+from gen3r_bench.baselines.official_weights import (
+    GEN3R_TRAINING_SETS,
+    OFFICIAL,
+    REFERENCE,
+    gen3r_parts,
+    sha256_of,
+    shipped_weights,
+)
 from gen3r_bench.baselines.vggt_clips import (
     RELEASED_SIDE,
     check_short_side,
@@ -23,15 +32,19 @@ if TYPE_CHECKING:
     from gen3r_bench.models.geometry_adapter import GeometryAdapter
     from gen3r_bench.models.vggt import Vggt
 
+VGGT_KEY: Final = "vggt"
+"""In the metadata of an adapter's file: whose tokens it was trained on, "reference", "official" or a path."""
+
 
 class Gen3rVaeOnly(Method):
     """What reconstruction loses in the adapter's latents; nothing is generated.
 
     Frames are resized to 560 on the short side (the long side to the nearest multiple of 56), and depth and intrinsics
-    back; networks of other sizes than the released ones have no known native size, and see the nearest multiples of 56.
-    A clip that is not 1 + 4 k frames is continued with its last frame. Both are recorded. The latent is drawn
-    from the posterior with the scene's seed, as the released ``infer_geo_adapter`` does; weights are float32, where the
-    released code runs in bfloat16 throughout (on CUDA, VGGT's aggregator here does too).
+    back. Networks of other sizes see the side that the adapter's file says it was trained at, else the nearest legal
+    size; legal are whole cells of the adapter's grid: VGGT's patch times the adapter's ``grid_unit``, 8 pixels for this
+    project's own. A clip that is not 1 + 4 k frames is continued with its last frame. Both are recorded. The latent is
+    drawn from the posterior with the scene's seed, as the released ``infer_geo_adapter`` does; weights are float32,
+    where the released code runs in bfloat16 throughout (on CUDA, VGGT's aggregator here does too).
     """
 
     contract: ClassVar[Contract] = Contract(
@@ -51,7 +64,8 @@ class Gen3rVaeOnly(Method):
     def __init__(
         self, vggt: Vggt, adapter: GeometryAdapter, *, short_side: int | None = None, sha256: str | None = None
     ) -> None:
-        check_short_side(short_side)
+        self.side_unit = vggt.config.patch_size * adapter.config.grid_unit
+        check_short_side(short_side, self.side_unit)
         self.vggt = vggt
         self.adapter = adapter
         self.short_side = short_side
@@ -59,11 +73,16 @@ class Gen3rVaeOnly(Method):
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
-        """VGGT and the adapter from ``vggt/`` and ``geo_adapter/`` of Gen3R's checkpoint, or of a folder like it."""
-        parts = gen3r_parts(cls.contract.method_id, checkpoint, ("vggt", "geo_adapter"))
+        """VGGT and the adapter from ``vggt/`` and ``geo_adapter/`` of Gen3R's checkpoint, or of a folder like it.
+
+        Or this project's own; or an adapter in one file, as ``train geometry-adapter`` writes it, and the VGGT that the
+        file names: this project's own where it names none.
+        """
+        parts = _parts(cls.contract.method_id, checkpoint)
 
         import torch
 
+        from gen3r_bench.models.folder import told_side
         from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
         from gen3r_bench.models.vggt import VggtConfig
 
@@ -74,10 +93,12 @@ class Gen3rVaeOnly(Method):
                 f"{parts[0]} has tokens of {vggt.config.token_width} channels, and {parts[1]} takes "
                 f"{adapter.config.token_channels}",
                 expected="five tokens' channels",
+                fix="a folder with vggt/ and geo_adapter/ that belong together",
             )
         released = (VggtConfig.official(), GeometryAdapterConfig.official())
-        short_side = RELEASED_SIDE if (vggt.config, adapter.config) == released else None
-        return cls(vggt, adapter, short_side=short_side, sha256=sha256_of(parts))
+        short_side = RELEASED_SIDE if (vggt.config, adapter.config) == released else told_side(parts[1])
+        made: type[Gen3rVaeOnly] = Gen3rVaeOnlyReference if checkpoint == REFERENCE else cls
+        return cast("Self", made(vggt, adapter, short_side=short_side, sha256=sha256_of(parts)))
 
     @property
     def checkpoint_sha256(self) -> str | None:
@@ -91,7 +112,7 @@ class Gen3rVaeOnly(Method):
         from gen3r_bench.models.vggt import cameras_from_pose_encoding
 
         frames, size = conditioning.num_frames, conditioning.image_size
-        work_size = working_size(size, self.short_side)
+        work_size = working_size(size, self.short_side, self.side_unit)
         more = -(frames - 1) % FRAMES_PER_LATENT
         adaptations = []
         if work_size != size:
@@ -125,3 +146,44 @@ class Gen3rVaeOnly(Method):
             intrinsics=intrinsics,
             adaptations=tuple(adaptations),
         )
+
+
+class Gen3rVaeOnlyReference(Gen3rVaeOnly):
+    """This project's own VGGT and adapter, trained on ``mini``'s training scenes alone."""
+
+    contract: ClassVar[Contract] = replace(
+        Gen3rVaeOnly.contract, licence="MIT", training_sets=(), native_frames=13, native_size=(64, 64)
+    )
+
+
+def _parts(method_id: str, checkpoint: str | None) -> tuple[Path, ...]:
+    """Where VGGT and the adapter lie.
+
+    Raises:
+        InputError: where one of them is not there, or a file of weights says nothing of its sizes.
+    """
+    file = Path(checkpoint or OFFICIAL).expanduser()
+    if checkpoint in {OFFICIAL, REFERENCE} or not file.is_file():
+        return gen3r_parts(method_id, checkpoint, ("vggt", "geo_adapter"), shipped=("vggt", "geometry-adapter"))
+
+    from gen3r_bench.models.folder import holds_config, told
+
+    if not holds_config(file):
+        raise InputError(
+            f"checkpoint {checkpoint!r} for {method_id} says no sizes of an adapter",
+            expected="a safetensors file as `gen3r-bench train geometry-adapter` writes it",
+            fix="a folder with vggt/ and geo_adapter/, each with a config.json",
+        )
+    named = told(file, VGGT_KEY) or REFERENCE
+    if named == REFERENCE:
+        return shipped_weights("vggt"), file
+    if named == OFFICIAL:
+        return *gen3r_parts(method_id, OFFICIAL, ("vggt",)), file
+    vggt = Path(named).expanduser()
+    if not vggt.exists():
+        raise InputError(
+            f"{file} was trained on the tokens of {named}, and that is not there",
+            expected="the VGGT that it names",
+            fix="a folder with vggt/ and geo_adapter/, each with a config.json",
+        )
+    return vggt, file

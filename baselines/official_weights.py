@@ -1,4 +1,4 @@
-"""Where official weights lie on this machine, and how to get those that do not."""
+"""Where weights lie on this machine, the official ones and ours, and how to get those that do not."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ GEN3R_TRAINING_SETS: Final = (
 OFFICIAL: Final = "official"
 OFFLOAD_VARIABLE: Final = "GEN3R_BENCH_OFFLOAD"
 """Environment variable: "none", "encoders" (the default) or "all"; see ``gen3r_bench.models.parts.Parts``."""
+REFERENCE: Final = "reference"
+"""A checkpoint that this project trained, and ships."""
 _CONFIG: Final = "config.json"
 _SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
 
@@ -45,14 +47,23 @@ def require_libraries(method_id: str, libraries: Iterable[str]) -> None:
         )
 
 
-def gen3r_parts(method_id: str, checkpoint: str | None, names: tuple[str, ...]) -> tuple[Path, ...]:
-    """The folders of some networks of Gen3R's checkpoint, each with a ``config.json`` and weights.
+def shipped_weights(network: str) -> Path:
+    """The file of one of this project's own networks, such as ``vggt``, in the package."""
+    return Path(__file__).parent / "weights" / f"{network}-{REFERENCE}.safetensors"
+
+
+def gen3r_parts(
+    method_id: str, checkpoint: str | None, names: tuple[str, ...], *, shipped: tuple[str, ...] = ()
+) -> tuple[Path, ...]:
+    """The folders of some networks of Gen3R's checkpoint, each with a ``config.json`` and weights; or our own files.
 
     Args:
         method_id: who asks, for messages.
-        checkpoint: "official" (or None), or the path of a folder that holds the named ones. Where one name is wanted,
-            the path may also be that network's own folder, or a file of weights.
+        checkpoint: "official" (or None), "reference" where this project ships those networks, or the path of a folder
+            that holds the named ones. Where one name is wanted, the path may also be that network's own folder, or a
+            file of weights.
         names: subfolders of the checkpoint, such as ``wan_vae``.
+        shipped: what "reference" stands for, see ``shipped_weights``; empty where there is none.
 
     Raises:
         InputError: naming the missing file and, for the official weights, the hub id and the command that fetches it.
@@ -68,15 +79,18 @@ def gen3r_parts(method_id: str, checkpoint: str | None, names: tuple[str, ...]) 
             )
         return tuple(root / name for name in names)
     assert checkpoint is not None
+    if shipped and checkpoint == REFERENCE:
+        return tuple(shipped_weights(network) for network in shipped)
     root = Path(checkpoint).expanduser()
     if len(names) == 1 and (root.is_file() or (root / _CONFIG).is_file()):
         return (root,)
     missing = _missing(root, names)
     if missing is not None:
         what = f"{missing} is missing" if root.is_dir() else "no such folder"
+        known = [repr(name) for name in (OFFICIAL, *((REFERENCE,) if shipped else ()))]
         raise InputError(
             f"checkpoint {checkpoint!r} for {method_id}: {what}",
-            expected=f"{OFFICIAL!r}, or a folder with {' and '.join(f'{name}/' for name in names)}",
+            expected=f"{', '.join(known)}, or a folder with {' and '.join(f'{name}/' for name in names)}",
         )
     return tuple(root / name for name in names)
 

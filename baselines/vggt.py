@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gen3r_bench.baselines.official_weights import sha256_of
+from gen3r_bench.baselines.official_weights import REFERENCE, sha256_of, shipped_weights
 from gen3r_bench.errors import InputError
 from gen3r_bench.locations import weights_root
 from gen3r_bench.method import Contract, Method
@@ -29,7 +29,6 @@ INPUT_SIZES: Final = (560, 518)
 WEIGHTS_FILE: Final = Path("vggt", "model.safetensors")
 HUB_ID: Final = "facebook/VGGT-1B"
 WEIGHTS_SIZE: Final = "5.0 GB"
-REFERENCE: Final = "reference"
 FRAMES_AT_ONCE: Final = 8
 """How many frames the depth head holds in memory."""
 CONFIG_KEY: Final = "config"
@@ -190,7 +189,7 @@ def _place_and_size(checkpoint: str) -> tuple[str, Path, int | None]:
     if name == "official":
         return name, weights_root() / WEIGHTS_FILE, size
     if name == REFERENCE:
-        return name, Path(__file__).parent / "weights" / "vggt-reference.safetensors", size
+        return name, shipped_weights("vggt"), size
     return name, Path(name).expanduser(), size
 
 

@@ -13,33 +13,40 @@ if TYPE_CHECKING:
 
     from gen3r_bench.models.vggt import Vggt
 
-SIDE_UNIT: Final = 56
-"""Pixels of 4 VGGT patches, and of 7 latent positions: a side is a multiple of it."""
 RELEASED_SIDE: Final = 560
 """Short side in pixels that the released networks see."""
 
 
-def check_short_side(short_side: int | None) -> None:
-    """Raise InputError where a short side is not one that both networks take."""
-    if short_side is not None and (short_side < SIDE_UNIT or short_side % SIDE_UNIT):
-        raise InputError(f"a short side of {short_side} px", expected=f"a multiple of {SIDE_UNIT}")
+def check_short_side(short_side: int | None, unit: int) -> None:
+    """Raise InputError where a short side is not one that both networks take.
+
+    Args:
+        short_side: pixels, or None where none is known.
+        unit: pixels; what the networks take are multiples of it.
+    """
+    if short_side is not None and (short_side < unit or short_side % unit):
+        raise InputError(f"a short side of {short_side} px", expected=f"a multiple of {unit}")
 
 
-def working_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """(height, width) that the networks see: multiples of 56; the short one ``short_side``, or each the nearest."""
+def working_size(size: tuple[int, int], short_side: int | None, unit: int) -> tuple[int, int]:
+    """(height, width) that the networks see: multiples of ``unit``; the short one ``short_side``, or each the nearest.
+
+    >>> working_size((480, 640), 560, 56), working_size((112, 112), 64, 8), working_size((100, 150), None, 56)
+    ((560, 728), (64, 64), (112, 168))
+    """
     scale = 1.0 if short_side is None else short_side / min(size)
-    least = short_side or SIDE_UNIT
-    height, width = (max(least, round(side * scale / SIDE_UNIT) * SIDE_UNIT) for side in size)
+    least = short_side or unit
+    height, width = (max(least, round(side * scale / unit) * unit) for side in size)
     return height, width
 
 
-def load_vggt(folder: Path, device: str) -> Vggt:
-    """VGGT in a folder like ``vggt/`` of Gen3R's checkpoint, in float32."""
+def load_vggt(path: Path, device: str) -> Vggt:
+    """VGGT in a folder like ``vggt/`` of Gen3R's checkpoint, or in a file that says its sizes, in float32."""
     import torch
 
     from gen3r_bench.models.vggt_checkpoint import load_vggt as read
 
-    return read(folder, device=device, dtype=torch.float32)
+    return read(path, device=device, dtype=torch.float32)
 
 
 def resized_images(rgb: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen3r_bench.baselines.official_weights import OFFICIAL, gen3r_parts, sha256_of
+from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts, sha256_of
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
     from gen3r_bench.models.video_autoencoder import VideoAutoencoder
-
-REFERENCE: Final = "reference"
-_SHIPPED: Final = Path(__file__).parent / "weights" / "wan-vae-reference.safetensors"
 
 
 class WanVaeMethod(Method):
@@ -49,10 +45,7 @@ class WanVaeMethod(Method):
 
         A path is a folder, a file of the Wan VAE's public size, or a file that says its sizes, as ``train`` writes it.
         """
-        if checkpoint == REFERENCE:
-            parts: tuple[Path, ...] = (_SHIPPED,)
-        else:
-            parts = gen3r_parts(cls.contract.method_id, checkpoint, ("wan_vae",))
+        parts = gen3r_parts(cls.contract.method_id, checkpoint, ("wan_vae",), shipped=("wan-vae",))
 
         import torch
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
 from gen3r_bench.baselines.freeze import Freeze
-from gen3r_bench.baselines.vggt import REFERENCE, VggtMethod
+from gen3r_bench.baselines.official_weights import REFERENCE
+from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.method import Method
 from gen3r_bench.protocols.card import Card

@@ -17,6 +17,8 @@ CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "diffusion_pytorch_model.safetensors"
 CONFIG_KEY: Final = "config"
 """In the metadata of a safetensors file that stands alone: what its ``config.json`` would hold."""
+SIDE_KEY: Final = "side"
+"""There too: side in pixels of the square frames that the network was trained on."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -45,6 +47,29 @@ def holds_config(path: Path) -> bool:
         InputError: where it is a damaged safetensors file.
     """
     return path.suffix == ".safetensors" and CONFIG_KEY in _metadata(path)
+
+
+def told(path: Path, key: str) -> str | None:
+    """What a safetensors file says of itself under a key of its metadata; None for a folder, or where it says nothing.
+
+    Raises:
+        InputError: where it is a damaged safetensors file.
+    """
+    return _metadata(path).get(key) if path.suffix == ".safetensors" else None
+
+
+def told_side(path: Path) -> int | None:
+    """Side in pixels of the frames that a file's network was trained on, where the file says it.
+
+    Raises:
+        InputError: where it is damaged, or says something else than a positive whole number.
+    """
+    text = told(path, SIDE_KEY)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise InputError(f"{path} says {SIDE_KEY} {text!r}", expected="a size in pixels")
+    return int(text)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class GeometryAdapterRecipe(BaseModel):
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         assert isinstance(shipped, GeometryAdapter)
-        return {"side": str(self.side), CONFIG_KEY: json.dumps(shipped.config.to_json())}
+        return {"side": str(self.side), "vggt": self.vggt, CONFIG_KEY: json.dumps(shipped.config.to_json())}
 
     def network(self) -> GeometryAdapter:
         return GeometryAdapter(self.model)

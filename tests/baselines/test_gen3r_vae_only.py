@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_autoencoders import with_formula_weights
 
 from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
-from gen3r_bench.baselines.vggt_clips import working_size
+from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
 from gen3r_bench.models.vggt import Vggt, VggtConfig, cameras_from_pose_encoding
@@ -20,14 +23,17 @@ CONFIG = VggtConfig.tiny()
 SIDE = 56
 
 
-def networks() -> tuple[Vggt, GeometryAdapter]:
+def tiny_vggt(config: VggtConfig = CONFIG) -> Vggt:
     """Weights by formula; the camera head's last bias gives fields of view that a camera can have."""
-    vggt = with_formula_weights(Vggt(CONFIG))
-    adapter = with_formula_weights(GeometryAdapter(GeometryAdapterConfig.tiny(5 * CONFIG.token_width)))
+    vggt = with_formula_weights(Vggt(config))
     last = vggt.camera_head.pose_branch.fc2
     last.weight.mul_(0.01)
     last.bias.copy_(torch.tensor([0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.3, 0.3]))
-    return vggt, adapter
+    return vggt
+
+
+def networks() -> tuple[Vggt, GeometryAdapter]:
+    return tiny_vggt(), with_formula_weights(GeometryAdapter(GeometryAdapterConfig.tiny(5 * CONFIG.token_width)))
 
 
 def method() -> Gen3rVaeOnly:
@@ -82,26 +88,6 @@ def test_other_lengths_and_sizes_are_adapted_and_recorded() -> None:
     assert prediction.intrinsics[0, 0, 0] / 40 == pytest.approx(larger.intrinsics[0, 0, 0] / 56, rel=0.2)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        ((560, 560), (560, 560)),
-        ((112, 112), (560, 560)),
-        ((480, 640), (560, 728)),
-        ((720, 1280), (560, 1008)),
-        ((1000, 100), (5600, 560)),
-        ((571, 570), (560, 560)),
-    ],
-)
-def test_sizes_that_released_networks_see(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert working_size(size, 560) == expected
-
-
-def test_other_networks_see_the_nearest_legal_size() -> None:
-    assert working_size((112, 112), None) == (112, 112)
-    assert working_size((24, 150), None) == (56, 168)
-
-
 def test_other_short_sides_are_refused() -> None:
     with pytest.raises(InputError, match="multiple of 56"):
         Gen3rVaeOnly(*networks(), short_side=518)
@@ -150,3 +136,87 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_file({"aggregator.camera_token": torch.zeros(1)}, tmp_path / "vggt" / "model.safetensors")
     with pytest.raises(InputError, match=r"VGGT in .* weights do not fit"):
         Gen3rVaeOnly.load(str(tmp_path), device="cpu")
+
+
+# ---- an adapter in one file
+
+
+def adapter_file(path: Path, *, channels: int = 1280, **metadata: str) -> Path:
+    """An adapter on patches of 8 pixels, one latent a patch; by default for the tokens of this project's VGGT."""
+    config = GeometryAdapterConfig(
+        token_channels=channels, hidden_dim=4, resample_scale=20, grid_unit=1, latent_unit=1,
+        width_multipliers=(1, 1, 1, 1), blocks_per_stage=1,
+    )  # fmt: skip
+    adapter = with_formula_weights(GeometryAdapter(config))
+    save_file(adapter.state_dict(), path, metadata={"config": json.dumps(config.to_json()), **metadata})
+    return path
+
+
+def vggt_file(path: Path) -> Path:
+    config = dataclasses.replace(CONFIG, patch_size=8)
+    save_file(tiny_vggt(config).state_dict(), path, metadata={"config": json.dumps(config.to_fields()), "side": "16"})
+    return path
+
+
+def together(*files: Path) -> str:
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("named", [{}, {"vggt": "reference"}])
+def test_an_adapters_file_is_read_with_our_vggt(tmp_path: Path, named: dict[str, str]) -> None:
+    path = adapter_file(tmp_path / "mine.safetensors", side="64", **named)
+    loaded = Gen3rVaeOnly.load(str(path), device="cpu")
+    assert loaded.vggt.config == VggtConfig.reference()
+    assert (loaded.short_side, loaded.side_unit) == (64, 8)
+    assert loaded.checkpoint_sha256 == together(shipped_weights("vggt"), path)
+    assert loaded.contract.training_sets == Gen3rVaeOnly.contract.training_sets  # what it was trained on, nobody says
+
+
+def test_an_adapters_file_names_its_vggt(tmp_path: Path) -> None:
+    vggt = vggt_file(tmp_path / "vggt.safetensors")
+    path = adapter_file(tmp_path / "mine.safetensors", channels=5 * CONFIG.token_width, vggt=str(vggt))
+    loaded = Gen3rVaeOnly.load(str(path), device="cpu")
+    assert loaded.short_side is None  # the adapter's side counts, not VGGT's
+    torch.testing.assert_close(loaded.vggt.state_dict(), load_file(vggt))
+    assert loaded.predict(shown(5, (20, 27))).adaptations == (
+        "frames resized from 20 x 27 to 16 x 24, depth and cameras back",
+    )
+    vggt.unlink()
+    with pytest.raises(InputError, match=r"mine.safetensors was trained on the tokens of .*vggt.safetensors, and"):
+        Gen3rVaeOnly.load(str(path), device="cpu")
+
+
+def test_an_adapters_file_may_name_the_official_vggt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(tmp_path))
+    path = adapter_file(tmp_path / "mine.safetensors", channels=5 * CONFIG.token_width, vggt="official")
+    with pytest.raises(InputError, match="vggt/ of the Hugging Face model"):
+        Gen3rVaeOnly.load(str(path), device="cpu")
+    write(tmp_path / "gen3r")
+    loaded = Gen3rVaeOnly.load(str(path), device="cpu")
+    assert (loaded.vggt.config, loaded.side_unit) == (CONFIG, 14)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (
+            {"channels": 80},
+            r"tokens of 256 channels, and .* takes 80; expected .* a folder with vggt/ and geo_adapter/",
+        ),
+        ({"side": "60"}, "a short side of 60 px; expected a multiple of 8"),
+        ({"side": "wide"}, "says side 'wide'; expected a size in pixels"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(tmp_path: Path, metadata: dict[str, Any], message: str) -> None:
+    path = adapter_file(tmp_path / "mine.safetensors", **metadata)
+    with pytest.raises(InputError, match=message):
+        Gen3rVaeOnly.load(str(path), device="cpu")
+
+
+def test_other_files_and_names_are_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(InputError, match=r"says no sizes .* `gen3r-bench train geometry-adapter` writes it"):
+        Gen3rVaeOnly.load(str(tmp_path / "bare.safetensors"), device="cpu")
+    with pytest.raises(InputError, match=r"no such folder; expected 'official', 'reference', or a folder with vggt/"):
+        Gen3rVaeOnly.load(str(tmp_path / "refrence"), device="cpu")

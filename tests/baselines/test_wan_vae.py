@@ -129,7 +129,9 @@ def test_the_weights_folder_is_in_the_cache_by_default(tmp_path: Path, monkeypat
 
 
 def test_unknown_checkpoints_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"checkpoint 'refrence' for wan-vae: no such folder; expected 'official', or"):
+    with pytest.raises(
+        InputError, match=r"checkpoint 'refrence' for wan-vae: no such folder; expected 'official', 'reference', or"
+    ):
         WanVaeMethod.load("refrence", device="cpu")
     with pytest.raises(InputError, match=r"config\.json is missing"):
         WanVaeMethod.load(str(tmp_path), device="cpu")

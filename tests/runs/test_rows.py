@@ -105,6 +105,9 @@ def test_default_methods_ship_a_checkpoint_that_scores_under_the_protocol() -> N
     for name, wanted in (("geom-1view", True), ("geom-recon", True), ("pose-recon", True), ("appearance-1view", False)):
         assert ("vggt@reference" in default_method_specs([cards.load(name)])) == wanted
     assert default_method_specs([cards.load("rgb-recon")]) == ["wan-vae@reference"]
+    # it returns points and no cameras
+    assert "wvd-vae-only@reference" in default_method_specs([cards.load("geom-recon")])
+    assert "wvd-vae-only@reference" not in default_method_specs([cards.load("pose-recon")])
     both = default_method_specs([cards.load("geom-1view"), cards.load("appearance-1view")])
     assert {"lvsm@reference", "vggt@reference"} <= set(both)
     assert all(spec.endswith("@reference") for spec in both)

@@ -13,6 +13,7 @@ from tiny_autoencoders import with_formula_weights
 from tiny_gen3r import fill
 from torch.distributions import Normal, kl_divergence
 
+from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.folder import CONFIG_KEY
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
@@ -221,6 +222,9 @@ def test_trained_killed_resumed_and_released(tmp_path: Path, make: Make) -> None
     weights, card, _ = release(recipe, whole, tmp_path / "whole", "tiny", origin={})
     adapter = GeometryAdapter.from_folder(weights, dtype=torch.float32)
     assert adapter.config == recipe.shipped(whole).config
+    method = Gen3rVaeOnly.load(str(weights), device="cpu")
+    assert method.vggt.state_dict().keys() == recipe._vggt.state_dict().keys()
+    assert (method.adapter.config, method.short_side, method.side_unit) == (adapter.config, 16, 8)
     content = json.loads(card.read_text())
     assert content["recipe"]["toward"] == "appearance"
     assert {len(digest) for digest in content["recipe"]["frozen_sha256"].values()} == {64}
