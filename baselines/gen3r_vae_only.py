@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
@@ -19,6 +20,7 @@ from gen3r_bench.baselines.official_weights import (
 from gen3r_bench.baselines.vggt_clips import (
     RELEASED_SIDE,
     check_short_side,
+    in_float64,
     load_vggt,
     nearest,
     resized_images,
@@ -104,6 +106,13 @@ class Gen3rVaeOnly(Method):
     def checkpoint_sha256(self) -> str | None:
         return self._sha256
 
+    def rounding_variants(self) -> Mapping[str, Callable[[], Gen3rVaeOnly]]:
+        def variant() -> Gen3rVaeOnly:
+            networks = in_float64(self.vggt), in_float64(self.adapter)
+            return Gen3rVaeOnly(*networks, short_side=self.short_side, sha256=self._sha256)
+
+        return {"float64": variant}
+
     def predict(self, conditioning: Conditioning) -> Prediction:
         import torch
 
@@ -124,7 +133,7 @@ class Gen3rVaeOnly(Method):
         padded = np.pad(conditioning.rgb, [(0, more), (0, 0), (0, 0), (0, 0)], mode="edge")
         weights = next(self.adapter.parameters())
         with torch.inference_mode():
-            images = resized_images(torch.from_numpy(padded).to(weights.device), work_size)
+            images = resized_images(torch.from_numpy(padded).to(weights.device), work_size).to(weights.dtype)
             token_map = pack_tokens(self.vggt.encode(images[None])).to(weights.dtype)
             generator = torch.Generator().manual_seed(conditioning.seed % 2**63)
             latent = self.adapter.encode(token_map).sample(generator)

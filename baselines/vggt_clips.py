@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import copy
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gen3r_bench.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from gen3r_bench.models.vggt import Vggt
 
+Network = TypeVar("Network", bound="nn.Module")
 RELEASED_SIDE: Final = 560
 """Short side in pixels that the released networks see."""
 
@@ -47,6 +49,13 @@ def load_vggt(path: Path, device: str) -> Vggt:
     from gen3r_bench.models.vggt_checkpoint import load_vggt as read
 
     return read(path, device=device, dtype=torch.float32)
+
+
+def in_float64(network: Network) -> Network:
+    """A copy of a network that computes in float64."""
+    import torch
+
+    return copy.deepcopy(network).to(torch.float64)
 
 
 def resized_images(rgb: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
@@ -19,6 +20,7 @@ from gen3r_bench.baselines.official_weights import (
 from gen3r_bench.baselines.vggt_clips import (
     RELEASED_SIDE,
     check_short_side,
+    in_float64,
     load_vggt,
     resized_images,
     working_size,
@@ -117,6 +119,18 @@ class WvdVaeOnly(Method):
     def checkpoint_sha256(self) -> str | None:
         return self._sha256
 
+    def rounding_variants(self) -> Mapping[str, Callable[[], WvdVaeOnly]]:
+        def variant() -> WvdVaeOnly:
+            return WvdVaeOnly(
+                in_float64(self.vggt),
+                in_float64(self.vae),
+                normalisation=self.normalisation,
+                short_side=self.short_side,
+                sha256=self._sha256,
+            )
+
+        return {"float64": variant}
+
     def predict(self, conditioning: Conditioning) -> Prediction:
         import torch
 
@@ -141,7 +155,8 @@ class WvdVaeOnly(Method):
         weights = next(self.vae.parameters())
         with torch.inference_mode():
             images = resized_images(torch.from_numpy(np.array(conditioning.rgb)).to(weights.device), work_size)
-            output = self.vggt.decode(self.vggt.encode(images[None]), work_size, points=False)
+            tokens = self.vggt.encode(images[None].to(weights.dtype))
+            output = self.vggt.decode(tokens, work_size, points=False)
             cameras = cameras_from_pose_encoding(output.pose_encoding[0].float(), work_size)
             points = unproject_depth(output.depth[0].float().cpu().numpy(), cameras)
             normaliser = fit_normaliser(points, self.normalisation)

@@ -75,9 +75,32 @@ def measure(scenes: list[Scene], rows: dict[str, tuple[Card, Row]]) -> dict[str,
             wanted = (CHAMFER, AUC) if card.setting == "allview" else (CHAMFER,)
             card = card.model_copy(update={"metrics": wanted})
             values = score(card, truth, prediction, registered).values
-            for metric, value in {**values, ABS_REL: relative_depth_error(scene, prediction)}.items():
+            if prediction.depth is not None:
+                values = {**values, ABS_REL: relative_depth_error(scene, prediction)}
+            for metric, value in values.items():
                 found[name].setdefault(metric, {})[scene.scene_id] = value
     return found
+
+
+def report(found: dict[str, dict[str, dict[str, float]]], pairs: list[tuple[str, str]]) -> None:
+    """Print each row's means with 95 % intervals over scenes, then the paired differences of some rows."""
+    for name, scores in found.items():
+        texts = []
+        for metric, values in scores.items():
+            interval = mean_interval({scene: [value] for scene, value in values.items()})
+            assert interval is not None
+            texts.append(f"{metric} {np.mean(list(values.values())):.4f} [{interval.low:.4f}, {interval.high:.4f}]")
+        print(f"{name:40} {'   '.join(texts)}")
+    for a, b in pairs:
+        for metric in found[a].keys() & found[b].keys():
+            paired = compare_paired(found[a][metric], found[b][metric], higher_is_better=BETTER_HIGH[metric])
+            assert paired.difference is not None
+            assert paired.interval is not None
+            reach = f"[{paired.interval.low:+.4f}, {paired.interval.high:+.4f}]"
+            print(
+                f"{metric}: {a} - {b}: {paired.difference:+.4f} {reach}, p {paired.p_value:.2g}, "
+                f"better in {paired.wins} of {paired.n} scenes"
+            )
 
 
 def main() -> None:
@@ -101,29 +124,14 @@ def main() -> None:
             f"{one}freeze": (GEOM_1VIEW, freeze),
         },
     )
-    for name, scores in found.items():
-        texts = []
-        for metric, values in scores.items():
-            interval = mean_interval({scene: [value] for scene, value in values.items()})
-            assert interval is not None
-            texts.append(f"{metric} {np.mean(list(values.values())):.4f} [{interval.low:.4f}, {interval.high:.4f}]")
-        print(f"{name:40} {'   '.join(texts)}")
-    for a, b in (
+    pairs = [
         (f"{every}vggt", f"{every}freeze"),
         (f"{every}vggt", f"{every}true cameras, median depth"),
         (f"{every}vggt", f"{every}true depth, cameras still"),
         (f"{one}vggt", f"{one}freeze"),
         (f"{every}vggt", f"{one}vggt"),
-    ):
-        for metric in found[a].keys() & found[b].keys():
-            paired = compare_paired(found[a][metric], found[b][metric], higher_is_better=BETTER_HIGH[metric])
-            assert paired.difference is not None
-            assert paired.interval is not None
-            reach = f"[{paired.interval.low:+.4f}, {paired.interval.high:+.4f}]"
-            print(
-                f"{metric}: {a} - {b}: {paired.difference:+.4f} {reach}, p {paired.p_value:.2g}, "
-                f"better in {paired.wins} of {paired.n} scenes"
-            )
+    ]
+    report(found, pairs)
 
 
 if __name__ == "__main__":

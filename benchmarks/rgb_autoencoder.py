@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gen3r_bench.baselines.wan_vae import REFERENCE, WanVaeMethod
+from gen3r_bench.baselines.official_weights import REFERENCE
+from gen3r_bench.baselines.wan_vae import WanVaeMethod
 from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.metrics.image import psnr, ssim

@@ -72,6 +72,17 @@ def test_the_draw_is_the_seeds() -> None:
     assert (first != method().predict(shown(seed=2)).depth).any()
 
 
+def test_float64_gives_the_same_geometry() -> None:
+    plain, variants = method(), method().rounding_variants()
+    assert variants.keys() == {"float64"}
+    doubled = variants["float64"]()
+    assert {next(network.parameters()).dtype for network in (doubled.vggt, doubled.adapter)} == {torch.float64}
+    ours, exact = plain.predict(shown()), doubled.predict(shown())
+    np.testing.assert_allclose(exact.depth, ours.depth, rtol=2e-3)
+    np.testing.assert_allclose(exact.world_from_cam, ours.world_from_cam, atol=2e-4)
+    assert (exact.depth != ours.depth).any()
+
+
 def test_other_lengths_and_sizes_are_adapted_and_recorded() -> None:
     prediction = method().predict(shown(3, (28, 40)))
     assert prediction.depth.shape == (3, 28, 40)

@@ -80,6 +80,15 @@ def test_nothing_but_the_autoencoder_loses_anything() -> None:
     np.testing.assert_allclose(prediction.points_world, points, atol=1e-5 * float(np.abs(points).max()))
 
 
+def test_float64_gives_the_same_points() -> None:
+    plain = WvdVaeOnly(*networks(), normalisation="box", short_side=SIDE)
+    doubled = plain.rounding_variants()["float64"]()
+    assert {next(network.parameters()).dtype for network in (doubled.vggt, doubled.vae)} == {torch.float64}
+    ours, exact = plain.predict(shown()).points_world, doubled.predict(shown()).points_world
+    np.testing.assert_allclose(exact, ours, atol=1e-3 * float(np.abs(ours).max()))
+    assert (exact != ours).any()
+
+
 def test_other_lengths_and_sizes_are_adapted_and_recorded() -> None:
     method = WvdVaeOnly(*networks(), short_side=SIDE)
     prediction = method.predict(shown(3, (28, 40)))
