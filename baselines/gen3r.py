@@ -82,7 +82,7 @@ class Gen3r(JointMethod):
         folder = Gen3rFolder(root)
         offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")
         return cls(
-            Gen3rPipeline.from_folder(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
+            Gen3rPipeline.from_checkpoint(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
             native_size=cls.contract.native_size if folder.config == Gen3rConfig.official() else None,
             weights=[root / part.subfolder for part in PARTS.values()],
             tiled=tiled,

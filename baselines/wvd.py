@@ -70,7 +70,7 @@ class Wvd(JointMethod):
         official = WvdConfig.official(folder.config.axis)
         offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")
         return cls(
-            WvdPipeline.from_folder(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
+            WvdPipeline.from_checkpoint(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
             native_size=cls.contract.native_size if folder.config.transformer == official.transformer else None,
             weights=[root / part.subfolder for part in PARTS.values()],
             tiled=tiled,

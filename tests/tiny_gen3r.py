@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.gen3r.folder import PARTS
-from gen3r_bench.models.joint.folder import SCHEDULER_FILE, Part
+from gen3r_bench.models.joint.checkpoint import Part
+from gen3r_bench.models.joint.folder import SCHEDULER_FILE
 
 
 def wave(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> Tensor:

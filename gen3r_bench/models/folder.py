@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ def holds_config(path: Path) -> bool:
     Raises:
         InputError: where it is a damaged safetensors file.
     """
-    return path.suffix == ".safetensors" and CONFIG_KEY in _metadata(path)
+    return path.suffix == ".safetensors" and CONFIG_KEY in safetensors_metadata(path)
 
 
 def told(path: Path, key: str) -> str | None:
@@ -74,7 +75,7 @@ def told_side(path: Path) -> int | None:
 
 def _content(path: Path) -> dict[str, Any]:
     if holds_config(path):
-        text = _metadata(path)[CONFIG_KEY]
+        text = safetensors_metadata(path)[CONFIG_KEY]
     elif path.is_file() and path.suffix == ".json":
         text = path.read_text(encoding="utf-8")
     else:
@@ -88,7 +89,12 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors; nothing where there is no file.
+
+    Raises:
+        InputError: where it is damaged.
+    """
     if not path.is_file():
         return {}
     try:
@@ -133,6 +139,28 @@ def refuse_unknown(given: Mapping[str, Any], path: Path) -> None:
     """Raise InputError where a configuration still holds keys that nothing has read."""
     if given:
         raise InputError(f"{path}: unknown keys {', '.join(sorted(given))}", expected="the keys of this network")
+
+
+def require_sizes(
+    sizes: Mapping[str, Any], what: str, *, real: Collection[str] = (), lists: Mapping[str, int] | None = None
+) -> None:
+    """Raise InputError where a size is no whole number above 0.
+
+    Args:
+        sizes: by name.
+        what: they belong to, for the message.
+        real: names of those that may be fractions.
+        lists: how many numbers a name stands for, where that is not one.
+    """
+    lists = lists or {}
+    for name, value in sizes.items():
+        numbers = value if name in lists else (value,)
+        kinds = (int, float) if name in real else int
+        whole = isinstance(numbers, (tuple, list)) and len(numbers) == lists.get(name, 1)
+        if not whole or not all(isinstance(n, kinds) and not isinstance(n, bool) and 0 < n < inf for n in numbers):
+            kind = "number" if name in real else "whole number"
+            many = f"{lists[name]} {kind}s" if name in lists else f"a {kind}"
+            raise InputError(f"{what}: {name} is {value!r}", expected=f"{many} above 0")
 
 
 def save_folder(module: nn.Module, config: Mapping[str, Any], folder: Path) -> None:

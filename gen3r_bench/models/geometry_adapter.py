@@ -266,7 +266,7 @@ class GeometryAdapter(nn.Module):
         Raises:
             InputError: where a file is missing, or the weights are not exactly those of the configured size.
         """
-        config = GeometryAdapterConfig.from_json(folder / CONFIG_FILE if folder.is_dir() else folder)
+        config = adapter_config(folder)
         with torch.device("meta"):
             adapter = cls(config)
         load_exactly(
@@ -282,6 +282,15 @@ class GeometryAdapter(nn.Module):
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and the weights, under the official keys, into a folder."""
         save_folder(self, self.config.to_json(), folder)
+
+
+def adapter_config(path: Path) -> GeometryAdapterConfig:
+    """Sizes of the adapter in a folder with ``config.json``, or in a file of weights.
+
+    Raises:
+        InputError: as ``GeometryAdapterConfig.from_json``.
+    """
+    return GeometryAdapterConfig.from_json(path / CONFIG_FILE if path.is_dir() else path)
 
 
 class TokenEncoder(CausalEncoder):

@@ -12,16 +12,24 @@ from gen3r_bench.models.gen3r.folder import vggt_config
 from gen3r_bench.models.vggt import Vggt, VggtConfig
 
 
+def vggt_config_at(path: Path) -> VggtConfig:
+    """Sizes of the network in a folder or file; a file that says none has the official ones.
+
+    Raises:
+        InputError: as ``vggt_config``.
+    """
+    if path.is_file() and not holds_config(path):
+        return VggtConfig.official()
+    return vggt_config(path / CONFIG_FILE if path.is_dir() else path)
+
+
 def load_vggt(path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Vggt:
     """The network in a folder or file, in evaluation mode; a file that says no sizes has the official ones.
 
     Raises:
         InputError: where files are missing, or the weights are not exactly those of the configured size.
     """
-    if path.is_file() and not holds_config(path):
-        config = VggtConfig.official()
-    else:
-        config = vggt_config(path / CONFIG_FILE if path.is_dir() else path)
+    config = vggt_config_at(path)
     with torch.device("meta"):
         vggt = Vggt(config)
     load_exactly(vggt, read_safetensors(path), what=f"VGGT in {path}", ignore=("track_head.*",), dtype=dtype)

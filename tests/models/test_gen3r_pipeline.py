@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> Gen3rPipeline:
-    return Gen3rPipeline.from_folder(Gen3rFolder(folder))
+    return Gen3rPipeline.from_checkpoint(Gen3rFolder(folder))
 
 
 def inputs(**changes: object) -> ClipInputs:
@@ -82,7 +82,7 @@ def test_the_released_numbers_frozen(pipeline: Gen3rPipeline) -> None:
 def test_the_seed_alone_decides(pipeline: Gen3rPipeline, folder: Path) -> None:
     clip = pipeline(inputs(), FEW)
     torch.manual_seed(123)  # nobody else's generator matters
-    assert same(clip, Gen3rPipeline.from_folder(Gen3rFolder(folder))(inputs(), FEW))
+    assert same(clip, Gen3rPipeline.from_checkpoint(Gen3rFolder(folder))(inputs(), FEW))
     assert not same(clip, pipeline(inputs(seed=6), FEW))
 
 
@@ -118,7 +118,7 @@ def test_effective_noise_levels(folder: Path) -> None:
 
 def test_bfloat16_runs_through_every_network(pipeline: Gen3rPipeline, folder: Path) -> None:
     """As on CUDA: every weight but VGGT's heads in bfloat16. Three steps keep the clip near the float32 one."""
-    lowered = Gen3rPipeline.from_folder(Gen3rFolder(folder), dtype=torch.bfloat16)
+    lowered = Gen3rPipeline.from_checkpoint(Gen3rFolder(folder), dtype=torch.bfloat16)
     latents, exact = lowered.sample(inputs(), FEW), pipeline.sample(inputs(), FEW)
     assert latents.dtype == torch.float32
     assert (latents - exact).abs().mean() < 0.05 * exact.abs().mean()
@@ -135,7 +135,7 @@ def test_progress_is_reported(pipeline: Gen3rPipeline) -> None:
 
 @pytest.mark.parametrize("offload", ["none", "encoders", "all"])
 def test_offloading_changes_no_number(pipeline: Gen3rPipeline, folder: Path, offload: str) -> None:
-    other = Gen3rPipeline.from_folder(Gen3rFolder(folder), offload=offload)  # type: ignore[arg-type]
+    other = Gen3rPipeline.from_checkpoint(Gen3rFolder(folder), offload=offload)  # type: ignore[arg-type]
     assert same(pipeline(inputs(), FEW), other(inputs(), FEW))
     resident = set(PARTS) if offload == "none" else set(PARTS) - {"text", "image"}
     assert set(other.parts.resident()) == resident
@@ -146,7 +146,7 @@ def test_a_prompt_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch)
     loaded: list[str] = []
     load = opened.load
     monkeypatch.setattr(opened, "load", lambda name, **kwargs: (loaded.append(name), load(name, **kwargs))[1])
-    pipeline = Gen3rPipeline.from_folder(opened)
+    pipeline = Gen3rPipeline.from_checkpoint(opened)
     for seed in (1, 2):
         pipeline.sample(inputs(seed=seed), Sampling(steps=1))
     assert loaded.count("text") == 1
@@ -174,7 +174,7 @@ def test_inputs_that_do_not_fit(pipeline: Gen3rPipeline, changes: dict[str, obje
 def test_a_sharded_folder_is_the_same(pipeline: Gen3rPipeline, tmp_path: Path) -> None:
     sharded = write_folder(tmp_path / "sharded", shards=3)
     assert len(list((sharded / "transformer").glob("*.safetensors"))) == 3
-    clip, other = pipeline(inputs(), FEW), Gen3rPipeline.from_folder(Gen3rFolder(sharded))(inputs(), FEW)
+    clip, other = pipeline(inputs(), FEW), Gen3rPipeline.from_checkpoint(Gen3rFolder(sharded))(inputs(), FEW)
     # not to the last bit: tensors that lie elsewhere in a file are aligned otherwise, and summed in another order
     assert np.allclose(clip.depth, other.depth, atol=1e-4)
 

@@ -34,7 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def pipelines(folders: dict[str, Path]) -> dict[str, WvdPipeline]:
-    return {axis: WvdPipeline.from_folder(WvdFolder(folder)) for axis, folder in folders.items()}
+    return {axis: WvdPipeline.from_checkpoint(WvdFolder(folder)) for axis, folder in folders.items()}
 
 
 def inputs(**changes: object) -> ClipInputs:

@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import torch
-from torch import nn
-
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.folder import read_config
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
-from gen3r_bench.models.joint.folder import IMAGE, TEXT, TRANSFORMER, VAE, JointFolder, Part, below_model, itself
+from gen3r_bench.models.joint.checkpoint import IMAGE, TEXT, TRANSFORMER, VAE, Part, below_model, itself
+from gen3r_bench.models.joint.folder import JointFolder
 from gen3r_bench.models.vggt import Vggt, VggtConfig
 
 ADAPTER: Final = Part(
@@ -26,7 +24,10 @@ ADAPTER: Final = Part(
     "model.",
     lambda _: ("mean", "std"),
 )
-VGGT: Final = Part("vggt", "vggt", "VGGT", lambda c: Vggt(c.vggt), itself, "", lambda _: ("track_head.*",))
+# generating a clip never encodes images with it, and the aggregator is nine tenths of its weights
+VGGT: Final = Part(
+    "vggt", "vggt", "VGGT", lambda c: Vggt(c.vggt), itself, "", lambda _: ("track_head.*",), cut="aggregator"
+)
 PARTS: Final[Mapping[str, Part]] = {part.name: part for part in (TRANSFORMER, VAE, ADAPTER, VGGT, TEXT, IMAGE)}
 
 
@@ -79,18 +80,3 @@ class Gen3rFolder(JointFolder[Gen3rConfig]):
 
         adapter = self._config_file(ADAPTER)
         return {**super()._readers(), "adapter": lambda: GeometryAdapterConfig.from_json(adapter), "vggt": vggt}
-
-    def load(self, name: str, *, dtype: torch.dtype | None = None) -> nn.Module:
-        """A network of ``PARTS`` with its weights, on the CPU, in evaluation mode, frozen.
-
-        Of VGGT the heads alone are kept: generating a clip never encodes images with it, and the aggregator is nine
-        tenths of its weights.
-
-        Args:
-            name: of ``PARTS``.
-            dtype: of the weights; None keeps what the files have.
-        """
-        module = super().load(name, dtype=dtype)
-        if name == VGGT.name:
-            del module.aggregator
-        return module

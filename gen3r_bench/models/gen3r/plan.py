@@ -53,4 +53,4 @@ def plan(
         ("latents to tokens", "adapter", lambda m: m.decode(half_latent(config, num_frames, image_size, dtype))),
         ("tokens to depth and cameras", "vggt", heads),
     )
-    return plan_stages(config, PARTS, stages, dtype, in_float32=Gen3rPipeline.in_float32, cut={"vggt": "aggregator"})
+    return plan_stages(config, PARTS, stages, dtype, in_float32=Gen3rPipeline.in_float32)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.joint.checkpoint import ConfigT, JointCheckpoint
 from gen3r_bench.models.joint.conditioning import (
     SPATIAL_RATIO,
     camera_condition,
@@ -19,7 +20,6 @@ from gen3r_bench.models.joint.conditioning import (
     visibility_mask,
     visible_clip,
 )
-from gen3r_bench.models.joint.folder import ConfigT, JointFolder
 from gen3r_bench.models.parts import Offload, Parts
 from gen3r_bench.models.video_autoencoder import Tiling, VideoAutoencoder
 from gen3r_bench.models.wan.image_encoder import ImageEncoder
@@ -107,19 +107,19 @@ class JointPipeline(Generic[ConfigT]):
         self._text: dict[str, Tensor] = {}
 
     @classmethod
-    def from_folder(
+    def from_checkpoint(
         cls,
-        folder: JointFolder[ConfigT],
+        checkpoint: JointCheckpoint[ConfigT],
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         offload: Offload = "encoders",
         tiling: Tiling | None = None,
     ) -> Self:
-        """The pipeline of a checkpoint folder.
+        """The pipeline of a checkpoint folder or file.
 
         Args:
-            folder: that fits.
+            checkpoint: that fits.
             device: where networks run.
             dtype: of all weights but those of ``in_float32``. None: bfloat16 on CUDA, float32 elsewhere.
             offload: see ``Parts``.
@@ -129,9 +129,10 @@ class JointPipeline(Generic[ConfigT]):
         lowered = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
 
         def load(name: str) -> nn.Module:
-            return folder.load(name, dtype=torch.float32 if name in cls.in_float32 else lowered)
+            return checkpoint.load(name, dtype=torch.float32 if name in cls.in_float32 else lowered)
 
-        return cls(folder.config, Parts(load, device, offload), folder.tokenizer(), folder.scheduler, tiling=tiling)
+        parts = Parts(load, device, offload)
+        return cls(checkpoint.config, parts, checkpoint.tokenizer(), checkpoint.scheduler, tiling=tiling)
 
     @torch.inference_mode()
     def sample(

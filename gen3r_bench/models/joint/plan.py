@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from gen3r_bench.models.joint.checkpoint import Part
 from gen3r_bench.models.joint.config import JointConfig
-from gen3r_bench.models.joint.folder import Part
 from gen3r_bench.models.plan import ModelPlan, StagePlan, count_numbers, stage_plan
 
 Stage = tuple[str, str, Callable[[Any], object]]
@@ -26,7 +26,6 @@ def plan_stages(
     dtype: torch.dtype,
     *,
     in_float32: Iterable[str] = (),
-    cut: Mapping[str, str] | None = None,
 ) -> ModelPlan:
     """The stages of a clip in their order; text and image encoder are dropped after use.
 
@@ -36,15 +35,14 @@ def plan_stages(
         stages: of a clip.
         dtype: of all weights but those of ``in_float32``.
         in_float32: parts that are never lowered.
-        cut: submodule that is on disk and never in memory, by part.
     """
     rows: list[StagePlan] = []
     with torch.device("meta"), torch.inference_mode():
         for stage, name, run in stages:
             module = parts[name].build(config).eval()
             on_disk = count_numbers(module)
-            if cut and name in cut:
-                delattr(module, cut[name])
+            if parts[name].cut:
+                delattr(module, parts[name].cut)
             if name == "image" and config.image == type(config.image).official():
                 on_disk += _CLIP_UNUSED
             module.to(torch.float32 if name in in_float32 else dtype)

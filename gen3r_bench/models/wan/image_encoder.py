@@ -17,6 +17,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.folder import require_sizes
 
 _MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 _STD: Final = (0.26862954, 0.26130258, 0.27577711)
@@ -68,7 +69,7 @@ class ImageConfig:
         """The sizes in a ``config.json``; the released class has no options, so its file may name no size at all.
 
         Raises:
-            InputError: where some sizes are given and others are not.
+            InputError: where some sizes are given and others are not, or one is no number.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         given = {name: content[name] for name in names if name in content}
@@ -79,6 +80,7 @@ class ImageConfig:
             raise InputError(
                 f"image encoder config lacks {', '.join(sorted(needed - given.keys()))}", expected="all sizes or none"
             )
+        require_sizes(given, "image encoder config", real=("eps",))
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:

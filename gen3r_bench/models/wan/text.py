@@ -18,6 +18,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.folder import require_sizes
 from gen3r_bench.torchvision_import import prepare_torchvision
 
 _EPS: Final = 1e-6
@@ -62,7 +63,8 @@ class TextConfig:
         """The sizes in a checkpoint's ``config.json``.
 
         Raises:
-            InputError: where a size is missing, or the layers share one position bias (T5, not umT5).
+            InputError: where a size is missing or no whole number, or the layers share one position bias (T5, not
+                umT5).
         """
         if content.get("shared_pos", False):
             raise InputError("text encoder config: shared_pos is True", expected="False: umT5 has a bias a layer")
@@ -70,7 +72,9 @@ class TextConfig:
         absent = [name for name in names if name not in content]
         if absent:
             raise InputError(f"text encoder config lacks {', '.join(absent)}", expected="every size of the network")
-        return cls(**{name: content[name] for name in names})
+        sizes = {name: content[name] for name in names}
+        require_sizes(sizes, "text encoder config")
+        return cls(**sizes)
 
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` reads."""

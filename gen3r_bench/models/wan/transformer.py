@@ -18,6 +18,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.folder import require_sizes
 
 _ROPE_BASE: Final = 10_000.0
 _REQUIRED: Final[Mapping[str, Any]] = {
@@ -105,7 +106,7 @@ class DitConfig:
         heads the released class falls back to sizes that are not Gen3R's, so a file that lacks one is an error here.
 
         Raises:
-            InputError: where a size is missing, or an option asks for another network than Gen3R's.
+            InputError: where a size is missing or no number, or an option asks for another network than Gen3R's.
         """
         for name, value in _REQUIRED.items():
             given = content.get(name, value)
@@ -125,6 +126,7 @@ class DitConfig:
         ]
         if absent:
             raise InputError(f"transformer config lacks {', '.join(absent)}", expected="every size of the network")
+        require_sizes(values, "transformer config", real=("eps",), lists={"patch_size": 3})
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from gen3r_bench.models.joint.folder import IMAGE, TEXT, TRANSFORMER, VAE, JointFolder, Part
+from gen3r_bench.models.joint.checkpoint import IMAGE, TEXT, TRANSFORMER, VAE, Part
+from gen3r_bench.models.joint.folder import JointFolder
 from gen3r_bench.models.wvd.config import OPTIONS_FILE, WvdConfig, read_options
 
 PARTS: Final[Mapping[str, Part]] = {part.name: part for part in (TRANSFORMER, VAE, TEXT, IMAGE)}

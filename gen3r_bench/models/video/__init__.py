@@ -1,0 +1,1 @@
+"""A diffusion of frames alone on the backbone that Gen3R and WVD share: the first of the paper's two stages."""
