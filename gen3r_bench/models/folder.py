@@ -56,7 +56,7 @@ def told(path: Path, key: str) -> str | None:
     Raises:
         InputError: where it is a damaged safetensors file.
     """
-    return _metadata(path).get(key) if path.suffix == ".safetensors" else None
+    return safetensors_metadata(path).get(key) if path.suffix == ".safetensors" else None
 
 
 def told_side(path: Path) -> int | None:
