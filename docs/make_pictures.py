@@ -15,11 +15,12 @@ from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
 from gen3r_bench.protocols.cameras import CAMERA_1VIEW
+from gen3r_bench.protocols.conditioning import condition
 from gen3r_bench.protocols.geometry import GEOM_1VIEW, MINI_CLIP
 from gen3r_bench.reports.explanation import explanation
 from gen3r_bench.reports.explanation_figure import explanation_figure
 from gen3r_bench.reports.scene_answers import scene_answers
-from gen3r_bench.reports.scene_figure import scene_figure
+from gen3r_bench.reports.scene_figure import depth_map, scene_figure
 from gen3r_bench.runs.bundle import write_bundle
 from gen3r_bench.runs.execute import execute
 from gen3r_bench.runs.explain import rescore_run
@@ -30,6 +31,7 @@ from gen3r_bench.scene import Prediction, Scene
 
 IMAGES = Path(__file__).with_name("images")
 SCENES = ("test/001", "test/004", "test/009", "test/011")
+GENERATED = ("test/001", "test/012", "test/022", "test/031")
 EXPLAINED = 8
 """Scenes behind the figure of dialects: the fewest for which a paired test can say much."""
 PANELS = ("chamfer@fps20k", "psnr@8bit", "auc30@hist1deg")
@@ -101,7 +103,45 @@ def show_picture(run: Run) -> Image.Image:
     return picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
 
 
+def generated_picture() -> bytes:
+    """What Gen3R's reference checkpoint makes of one frame and the cameras, beside the truth; depth in one unit."""
+    from matplotlib.figure import Figure
+
+    gen3r = registry.methods().load("gen3r").load("reference", device="cpu")
+    mini = MiniDataset.open(None, {})
+    titles = ("given: frame 1", "generated: 5", "9", "13", "truth: 13", "generated depth: 13", "true depth: 13")
+    figure = Figure(figsize=(9.1, 5.6), layout="constrained")
+    panels = figure.subplots(len(GENERATED), len(titles))
+    for scene_id, row in zip(GENERATED, panels, strict=True):
+        scene = mini.load(scene_id, MINI_CLIP.profile())
+        answer = gen3r.predict(condition(scene, GEOM_1VIEW, 0))
+        assert scene.depth is not None
+        assert answer.rgb is not None
+        assert answer.depth is not None
+        valid = scene.valid[12]
+        bounds = tuple(np.quantile(scene.depth[12][valid], (0.02, 0.98)))
+        scale = np.median(scene.depth[scene.valid]) / np.median(answer.depth[scene.valid])
+        whole = np.ones_like(valid)
+        pictures = (
+            scene.rgb[0],
+            *answer.rgb[[4, 8, 12]],
+            scene.rgb[12],
+            depth_map(scale * answer.depth[12], whole, bounds),
+            depth_map(scene.depth[12], valid, bounds),
+        )
+        for panel, picture in zip(row, pictures, strict=True):
+            panel.imshow(picture)
+            panel.set(xticks=[], yticks=[])
+        row[0].set_ylabel(scene_id)
+    for panel, title in zip(panels[0], titles, strict=True):
+        panel.set_title(title, fontsize=8)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110, metadata={"Software": ""})
+    return content.getvalue()
+
+
 if __name__ == "__main__":
+    (IMAGES / "generated.png").write_bytes(generated_picture())
     strips = [strip(scene_id) for scene_id in SCENES]
     picture = np.vstack([np.hstack(strips[:2]), np.hstack(strips[2:])])
     Image.fromarray(picture).save(IMAGES / "mini.jpg", quality=88)

@@ -21,7 +21,7 @@ from gen3r_bench.errors import InputError
 
 Setting = Literal["1view", "2view", "allview"]
 Scale = Literal["metric", "sfm", "unit"]
-SETTINGS: Final[tuple[str, ...]] = get_args(Setting)
+SETTINGS: Final[tuple[Setting, ...]] = get_args(Setting)
 SCALES: Final[tuple[str, ...]] = get_args(Scale)
 
 RIGID_TOLERANCE: Final = 1e-4

@@ -9,14 +9,26 @@ from gen3r_bench.errors import UnknownNameError
 from gen3r_bench.training.loop import Recipe
 
 CONFIGS: Final = {
+    "gen3r": ("reference", "official"),
+    "gen3r-two-stage": ("reference", "official"),
+    "gen3r-without-kl": ("reference",),
     "geometry-adapter": ("reference", "without-kl", "official"),
     "lvsm": ("reference", "official"),
     "vggt": ("reference", "official"),
     "wan-vae": ("reference", "official"),
+    "wvd": ("reference", "official"),
 }
 """Networks that can be trained, and their named configurations; most are methods' own."""
 
-PROTOCOLS: Final = {"lvsm": "appearance-2view", "vggt": "geom-recon", "wan-vae": "rgb-recon"}
+PROTOCOLS: Final = {
+    "gen3r": "geom-1view",
+    "gen3r-two-stage": "geom-1view",
+    "gen3r-without-kl": "geom-1view",
+    "lvsm": "appearance-2view",
+    "vggt": "geom-recon",
+    "wan-vae": "rgb-recon",
+    "wvd": "geom-1view",
+}
 """Which protocol shows what a trained method does."""
 
 

@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from tiny_autoencoders import with_formula_weights
-from tiny_gen3r import fill
+from tiny_frozen import ADAPTER, write_autoencoder, write_vggt
 from torch.distributions import Normal, kl_divergence
 
 from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.folder import CONFIG_KEY
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
-from gen3r_bench.models.patch_autoencoder import PatchAutoencoderConfig, PatchVideoAutoencoder
-from gen3r_bench.models.vggt import Vggt, VggtConfig
 from gen3r_bench.training import geometry_adapter
 from gen3r_bench.training.geometry_adapter import OFFICIAL, REFERENCE, WITHOUT_KL, GeometryAdapterRecipe
 from gen3r_bench.training.latents import as_clip
@@ -27,36 +22,19 @@ from gen3r_bench.training.recipes import named_recipe
 from gen3r_bench.training.release import recipe_sha256, release
 from gen3r_bench.training.schedule import Schedule
 
-VGGT = {
-    "width": 8, "depth": 4, "heads": 2, "encoder_depth": 1, "encoder_heads": 2, "encoder_grid": 4, "patch_size": 8,
-    "used_layers": [0, 1, 2, 3], "camera_depth": 1, "camera_heads": 2, "dense_width": 8,
-    "dense_layer_widths": [4, 4, 4, 4], "dense_hidden": 4,
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., GeometryAdapterRecipe]:
     """Recipes between a tiny VGGT and a tiny autoencoder, whose latents have the grid of the patches."""
     folder = tmp_path_factory.mktemp("frozen")
-    config = VggtConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in VGGT.items()})
-    vggt = fill(Vggt(config))
-    save_file(vggt.state_dict(), folder / "vggt.safetensors", metadata={CONFIG_KEY: json.dumps(VGGT), "side": "16"})
-    with_formula_weights(PatchVideoAutoencoder(PatchAutoencoderConfig.tiny())).save(folder / "autoencoder")
+    vggt, autoencoder = write_vggt(folder), write_autoencoder(folder)
 
     def recipe(**changes: Any) -> GeometryAdapterRecipe:
         fields: dict[str, Any] = {
-            "model": GeometryAdapterConfig(
-                token_channels=80,
-                hidden_dim=4,
-                resample_scale=10,
-                grid_unit=1,
-                latent_unit=1,
-                latent_mean=(0.0,) * 16,
-                latent_std=(1.0,) * 16,
-            ),
+            "model": ADAPTER,
             "schedule": Schedule(steps=4, learning_rate=2e-3, warmup_steps=1, decay_steps=2, save_every=2),
-            "vggt": str(folder / "vggt.safetensors"),
-            "autoencoder": str(folder / "autoencoder"),
+            "vggt": vggt,
+            "autoencoder": autoencoder,
             "side": 16,
             "frames": 5,
             "clips": 2,

@@ -1,0 +1,129 @@
+"""What the shipped Gen3R and its rivals show on mini's 40 test scenes: ``python benchmarks/reference_joint.py``.
+
+With one view, one view under another scene's cameras, two views and all: PSNR and SSIM of the frames that were not
+shown, errors of the points (metres), AUC@30 of the method's own cameras; beside the floor rows, and beside VGGT on the
+views that it is shown. Differences with their paired intervals and p-values over scenes. ``--method ROW`` (again and
+again) measures other rows, such as ``gen3r@PATH``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
+from gen3r_bench.method import Method
+from gen3r_bench.metrics.image import psnr, ssim
+from gen3r_bench.protocols.card import Card
+from gen3r_bench.protocols.conditioning import condition
+from gen3r_bench.protocols.geometry import GEOM_1VIEW, GEOM_2VIEW, SceneTruth
+from gen3r_bench.protocols.reconstruction import GEOM_RECON
+from gen3r_bench.protocols.scoring import score
+from gen3r_bench.registry import methods, metrics
+from gen3r_bench.scene import Prediction, Scene, conditioning_indices
+from gen3r_bench.stats import compare_paired, mean_interval
+
+ROWS: Final = ("gen3r@reference", "wvd@reference", "vggt@reference", "freeze")
+POINTS: Final = ("accuracy@fps20k", "completeness@fps20k", "chamfer@fps20k")
+AUC: Final = "auc30@hist1deg"
+CARDS: Final = {"1view": GEOM_1VIEW, "2view": GEOM_2VIEW, "allview": GEOM_RECON}
+OTHER: Final = "1view, another scene's cameras"
+Scores = dict[str, dict[str, float]]
+"""Metric to scene to value."""
+
+
+def loaded(row: str) -> Method:
+    name, _, checkpoint = row.partition("@")
+    return methods().load(name).load(checkpoint or None, device="cpu")
+
+
+def scores_of(scene: Scene, truth: SceneTruth, card: Card, prediction: Prediction) -> dict[str, float]:
+    novel = [i for i in range(scene.num_frames) if i not in conditioning_indices(card.setting, scene.num_frames)]
+    found: dict[str, float] = {}
+    if prediction.rgb is not None and len(prediction.rgb) == scene.num_frames:
+        places = novel or list(range(scene.num_frames))
+        found["psnr"] = float(psnr(prediction.rgb[places], scene.rgb[places]).mean())
+        found["ssim"] = float(ssim(prediction.rgb[places], scene.rgb[places]).mean())
+    whole = prediction.world_from_cam is not None and len(prediction.frame_indices) == scene.num_frames
+    wanted = (*POINTS, AUC) if whole else POINTS
+    values = score(card.model_copy(update={"metrics": wanted}), truth, prediction, metrics()).values
+    return {**found, **{name: value for name, value in values.items() if np.isfinite(value)}}
+
+
+def measure(rows: dict[str, Method], scenes: list[Scene]) -> dict[str, Scores]:
+    """Row and what it was shown, to its scores."""
+    found: dict[str, Scores] = {}
+    for place, scene in enumerate(scenes):
+        truth = SceneTruth(scene)
+        elsewhere = scenes[(place + 1) % len(scenes)].cameras
+        for name, method in rows.items():
+            shown = [(setting, setting, scene.cameras) for setting in CARDS if setting in method.contract.settings]
+            if method.contract.cameras == "optional":
+                shown.append((OTHER, "1view", elsewhere))
+            for title, setting, cameras in shown:
+                card = CARDS[setting]
+                given = condition(scene, card, 0)
+                if given.cameras is not None:
+                    given = dataclasses.replace(given, cameras=cameras)
+                for metric, value in scores_of(scene, truth, card, method.predict(given)).items():
+                    found.setdefault(f"{name} {title}", {}).setdefault(metric, {})[scene.scene_id] = value
+    return found
+
+
+def print_rows(found: dict[str, Scores]) -> None:
+    for name, scores in sorted(found.items()):
+        texts = []
+        for metric, values in scores.items():
+            interval = mean_interval({scene: [value] for scene, value in values.items()})
+            assert interval is not None
+            mean = np.mean(list(values.values()))
+            texts.append(f"{metric.partition('@')[0]} {mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]")
+        print(f"{name:48} {'  '.join(texts)}")
+
+
+def print_pairs(found: dict[str, Scores], pairs: Iterable[tuple[str, str]]) -> None:
+    for a, b in pairs:
+        for metric in (name for name in found.get(a, {}) if name in found.get(b, {})):
+            higher = not metric.startswith(("accuracy", "completeness", "chamfer"))
+            paired = compare_paired(found[a][metric], found[b][metric], higher_is_better=higher)
+            if paired.difference is None or paired.interval is None:
+                continue
+            reach = f"[{paired.interval.low:+.4f}, {paired.interval.high:+.4f}]"
+            print(
+                f"{metric.partition('@')[0]}: {a} - {b}: {paired.difference:+.4f} {reach}, p {paired.p_value:.2g}, "
+                f"better in {paired.wins} of {paired.n} scenes"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", action="append", help="row to measure, such as gen3r@PATH; again for more")
+    parser.add_argument("--scenes", type=int, default=40, help="how many")
+    options = parser.parse_args()
+    dataset = MiniDataset()
+    scenes = [dataset.load(name, DEFAULT_PROFILE) for name in dataset.scene_ids()[: options.scenes]]
+    rows = options.method or list(ROWS)
+    found = measure({row: loaded(row) for row in rows}, scenes)
+    print_rows(found)
+    generators = [row for row in rows if row.startswith(("gen3r", "wvd"))]
+    pairs = [
+        pair
+        for row in generators
+        for pair in (
+            *((f"{row} {setting}", f"freeze {setting}") for setting in CARDS),
+            *((f"{row} {setting}", f"vggt@reference {setting}") for setting in CARDS),
+            (f"{row} 1view", f"{row} {OTHER}"),
+            (f"{row} 2view", f"{row} 1view"),
+        )
+    ]
+    first = generators[0] if generators else ""
+    pairs += [(f"{first} {setting}", f"{row} {setting}") for row in generators[1:] for setting in CARDS]
+    print_pairs(found, pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,373 @@
+"""The recipe that Gen3R, WVD and their ablations share: flow matching over a clip's appearance and geometry."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from gen3r_bench.datasets.base import ClipProfile
+from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
+from gen3r_bench.locations import weights_root
+from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
+from gen3r_bench.models.causal3d import DiagonalGaussian
+from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weights_sha256
+from gen3r_bench.models.folder import CONFIG_KEY
+from gen3r_bench.models.gen3r.folder import Gen3rFolder
+from gen3r_bench.models.geometry_adapter import GeometryAdapter
+from gen3r_bench.models.joint.conditioning import (
+    RELEASED,
+    Axis,
+    ConditionStyle,
+    camera_condition,
+    joined,
+    parted,
+    visibility_mask,
+)
+from gen3r_bench.models.joint.file import FileFacts, FileNetworks, FrozenPart, file_metadata
+from gen3r_bench.models.joint.pipeline import Sampling
+from gen3r_bench.models.joint.words import WordTokenizer, vocabulary_of
+from gen3r_bench.models.vggt_checkpoint import load_vggt
+from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
+from gen3r_bench.models.wan.text import TextConfig, TextEncoder, Tokenizer
+from gen3r_bench.models.wan.transformer import DitConfig, JointDit
+from gen3r_bench.models.wvd.normalisation import DEFAULT, Normalisation
+from gen3r_bench.scene import SETTINGS, conditioning_indices
+from gen3r_bench.training.flow_matching import LEVELS, draw_sigmas, flow_error, noised
+from gen3r_bench.training.frozen_clips import VARIANTS, FrozenClip, FrozenClips, FrozenNetworks
+from gen3r_bench.training.schedule import Schedule
+from gen3r_bench.training.sources import source_path
+
+_METHODS: Final = {"autoencoder": "wan-vae", "adapter": "geometry-adapter", "vggt": "vggt"}
+"""Under which name the weights of each frozen network are known."""
+ENCODER_SEED: Final = 1
+"""Of the encoders that are drawn and never trained."""
+
+
+class JointBatch(NamedTuple):
+    """B clips.
+
+    Attributes:
+        latents: [B, c, f, h, w] joint latents: what is to be generated.
+        noise: of the same shape, standard normal.
+        sigmas: [B] how much of it is mixed in.
+        condition: [B, c + 4, f, h, w] latents of the visible frames, then masks.
+        text: [B, n, dim], zero behind a prompt's own tokens.
+        image: [B, m, dim].
+        rays: [B, 24, f, 8 h, 8 w].
+    """
+
+    latents: Tensor
+    noise: Tensor
+    sigmas: Tensor
+    condition: Tensor
+    text: Tensor
+    image: Tensor
+    rays: Tensor
+
+
+class JointRecipe(BaseModel):
+    """How the transformer of Gen3R, of WVD or of one of Gen3R's ablations is trained on ``mini``.
+
+    A clip's posteriors come from frozen networks. Each sample shows the first frame, the first and the last, or all of
+    them, one third each; half of the samples have no cameras, a fifth has no prompt. The geometry's part of the
+    condition is always zero. Text and image encoder are drawn once and never trained: their features tell prompts
+    and frames apart, and mean nothing else.
+
+    Attributes:
+        method: whose transformer this is.
+        model: its sizes.
+        text: sizes of the text encoder; ``vocab`` must be at least three more than there are words.
+        image: sizes of the image encoder.
+        schedule: how long, how fast.
+        shift: of the noise levels, see ``noise_levels``.
+        style: how the transformer is shown what is given.
+        autoencoder: of frames: "reference" (this project's own), "official", or a path.
+        geometry: "tokens" of VGGT through an adapter, its "points" through ``autoencoder``, or "none".
+        vggt: whose tokens or points: as ``autoencoder``.
+        adapter: of the tokens: the same.
+        axis: along which the geometry lies.
+        normalisation: of points.
+        drop_cameras: share of samples without cameras.
+        drop_prompt: share of samples without a prompt.
+        side: of the square frames, pixels.
+        frames: of a clip, 1 + 4 k.
+        clips: how many of ``mini``'s training scenes take part, each in four variants.
+        batch: clips a step.
+        encoders: of text and first frame: "drawn", or those of Gen3R's official folder, whose sizes are then given.
+        start: transformer to begin from: "official" (Wan2.1-Fun with camera control), or a path; input channels that it
+            lacks begin as zeros. None: drawn.
+        sampling: how the released file says that clips are drawn; no part of the training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["gen3r", "wvd", "gen3r-two-stage", "gen3r-without-kl"]
+    model: DitConfig
+    text: TextConfig
+    image: ImageConfig
+    schedule: Schedule
+    shift: float = Field(default=2.0, gt=0)
+    style: ConditionStyle = RELEASED
+    autoencoder: str
+    geometry: Literal["tokens", "points", "none"]
+    vggt: str | None = None
+    adapter: str | None = None
+    axis: Axis = "width"
+    normalisation: Normalisation = DEFAULT
+    drop_cameras: float = Field(default=0.5, ge=0, le=1)
+    drop_prompt: float = Field(default=0.2, ge=0, le=1)
+    side: int = Field(ge=8)
+    frames: int = Field(ge=1)
+    clips: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    encoders: Literal["drawn", "official"] = "drawn"
+    start: str | None = None
+    sampling: Sampling = Sampling()
+
+    def facts(self) -> dict[str, Any]:
+        """With the hashes of the frozen networks' weights, where these are there."""
+        return {
+            "recipe": "joint",
+            **self.model_dump(mode="json", exclude={"sampling"}),
+            "frozen_sha256": {
+                name: weights_sha256(path) for name, path in self._frozen_paths().items() if path.exists()
+            },
+            "data": f"mini {MINI_VERSION}, training scenes",
+        }
+
+    def with_steps(self, steps: int) -> Self:
+        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+
+    def network(self) -> JointDit:
+        network = JointDit(self.model)
+        initialise(network)
+        if self.start is not None:
+            begin_from(network, source_path("wan-fun", self.start))
+        return network
+
+    def shipped(self, network: nn.Module) -> nn.Module:
+        """With the drawn encoders; beside the official ones the transformer alone, for the folder that holds those."""
+        assert isinstance(network, JointDit)
+        if self.encoders == "official":
+            return network
+        text, image = self._encoders
+        return FileNetworks(network, text, image)
+
+    def metadata(self, shipped: nn.Module) -> dict[str, str]:
+        if not isinstance(shipped, FileNetworks):
+            return {CONFIG_KEY: json.dumps(self.model.to_json())}
+        sources = {"autoencoder": self.autoencoder, "adapter": self.adapter, "vggt": self.vggt}
+        needed = ("autoencoder", "adapter", "vggt") if self.geometry == "tokens" else ("autoencoder",)
+        facts = FileFacts(
+            class_name={"tokens": "Gen3r", "points": "Wvd", "none": "Video"}[self.geometry],
+            words=self._words,
+            scheduler={"num_train_timesteps": LEVELS, "shift": self.shift},
+            style=self.style,
+            sampling=self.sampling,
+            options={"axis": self.axis, "normalisation": self.normalisation} if self.geometry == "points" else {},
+            parts={
+                _METHODS[name]: FrozenPart(
+                    checkpoint=str(sources[name]), sha256=weights_sha256(self._frozen_paths()[name])
+                )
+                for name in needed
+            },
+        )
+        return file_metadata(shipped, facts, side=self.side, frames=self.frames)
+
+    def draw_batch(self, draw: np.random.Generator) -> JointBatch:
+        samples = [self._sample(draw) for _ in range(self.batch)]
+        latents, conditions, texts, images, rays = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        return JointBatch(
+            latents=latents,
+            noise=_normal(draw, latents.shape),
+            sigmas=draw_sigmas(draw, self.batch, self.shift),
+            condition=conditions,
+            text=texts,
+            image=images,
+            rays=rays,
+        )
+
+    def losses(self, network: nn.Module, batch: JointBatch) -> dict[str, Tensor]:
+        noisy = noised(batch.latents, batch.noise, batch.sigmas)
+        flow = network(
+            noisy,
+            batch.sigmas * LEVELS,
+            condition=batch.condition,
+            text=batch.text,
+            image=batch.image,
+            rays=batch.rays,
+        )
+        losses = {"total": flow_error(flow, batch.latents, batch.noise)}
+        if self.geometry != "none":
+            halves = zip(*(parted(part, self.axis) for part in (flow, batch.latents, batch.noise)), strict=True)
+            for name, half in zip(("appearance", "geometry"), halves, strict=True):
+                losses[name] = flow_error(*half)
+        return losses
+
+    def _sample(self, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Latents, condition, text, image and rays of one clip; the draws have a fixed order."""
+        clip = self._clips.clip(int(draw.integers(self.clips)), int(draw.integers(VARIANTS)))
+        setting = SETTINGS[int(draw.integers(len(SETTINGS)))]
+        without_cameras, without_prompt = draw.random() < self.drop_cameras, draw.random() < self.drop_prompt
+        latents = _drawn(draw, clip.seen["allview"])
+        given = _drawn(draw, clip.seen[setting])
+        if clip.geometry is not None:
+            latents = joined(latents[None], _drawn(draw, clip.geometry)[None], self.axis)[0]
+        mask = visibility_mask(
+            conditioning_indices(setting, self.frames), self.frames, (given.shape[-2], given.shape[-1]), self.axis
+        )
+        if self.axis == "width":
+            given = joined(given[None], torch.zeros_like(given)[None], self.axis)[0]
+        return (
+            latents,
+            torch.cat([given, mask[0]]),
+            self._padded(self._no_prompt if without_prompt else clip.text),
+            clip.image,
+            self._rays(None if without_cameras else clip),
+        )
+
+    def _rays(self, clip: FrozenClip | None) -> Tensor:
+        cameras = None if clip is None else clip.cameras
+        return camera_condition(cameras, self.frames, (self.side, self.side), self.axis, self.style)[0]
+
+    def _padded(self, features: Tensor) -> Tensor:
+        return nn.functional.pad(features, (0, 0, 0, self.model.text_len - len(features)))
+
+    @cached_property
+    def _no_prompt(self) -> Tensor:
+        return self._clips.networks.text_features("")
+
+    @cached_property
+    def _clips(self) -> FrozenClips:
+        hashes = {name: weights_sha256(path) for name, path in self._frozen_paths().items()}
+        appearance = {
+            "autoencoder": hashes["autoencoder"],
+            "fill": self.style.fill,
+            "text": self.text.to_json(),
+            "image": self.image.to_json(),
+            "text_len": self.model.text_len,
+            "words": self._words,
+            "encoder_seed": ENCODER_SEED,
+        }
+        geometry = {"frozen": hashes, "geometry": self.geometry, "normalisation": self.normalisation}
+        return FrozenClips(
+            self._networks,
+            appearance=appearance,
+            geometry=None if self.geometry == "none" else geometry,
+            profile=self._profile,
+        )
+
+    def _networks(self) -> FrozenNetworks:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        paths = self._frozen_paths()
+        text, image = self._encoders
+        vggt, adapter = paths.get("vggt"), paths.get("adapter")
+        read: Any = {"device": device, "dtype": torch.float32}
+        return FrozenNetworks(
+            autoencoder=load_autoencoder(paths["autoencoder"], **read),
+            vggt=None if vggt is None else load_vggt(vggt, **read),
+            adapter=None if adapter is None else GeometryAdapter.from_folder(adapter, **read),
+            text=text.to(device),
+            image=image.to(device),
+            tokenizer=self._tokenizer,
+            text_len=self.model.text_len,
+            fill=self.style.fill,
+            normalisation=self.normalisation,
+        )
+
+    @cached_property
+    def _encoders(self) -> tuple[TextEncoder, ImageEncoder]:
+        if self.encoders == "official":
+            text, image = (self._folder.load(name, dtype=torch.bfloat16) for name in ("text", "image"))
+            assert isinstance(text, TextEncoder)
+            assert isinstance(image, ImageEncoder)
+            return text, image
+        with torch.random.fork_rng():
+            torch.manual_seed(ENCODER_SEED)
+            text, image = TextEncoder(self.text), ImageEncoder(self.image)
+        # as they are shipped, so that training and sampling see the same features
+        for module in (text, image):
+            module.half().float().eval().requires_grad_(False)
+        return text, image
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        return self._folder.tokenizer() if self.encoders == "official" else WordTokenizer(self._words)
+
+    @cached_property
+    def _folder(self) -> Gen3rFolder:
+        return Gen3rFolder(weights_root() / "gen3r")
+
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        """The drawn text encoder's vocabulary; the official one has a tokenizer of its own."""
+        if self.encoders == "official":
+            return ()
+        dataset = MiniDataset()
+        return vocabulary_of(dataset.train_scene(index, self._profile).prompt or "" for index in range(self.clips))
+
+    def _frozen_paths(self) -> dict[str, Path]:
+        """Of the frozen networks that this recipe needs, but for the encoders."""
+        needed = {"tokens": ("autoencoder", "adapter", "vggt"), "points": ("autoencoder", "vggt")}
+        sources = {"autoencoder": self.autoencoder, "adapter": self.adapter, "vggt": self.vggt}
+        return {
+            name: source_path(_METHODS[name], str(sources[name]))
+            for name in needed.get(self.geometry, ("autoencoder",))
+        }
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        missing = [name for name, path in (("vggt", self.vggt), ("adapter", self.adapter)) if path is None]
+        needed = {"tokens": {"vggt", "adapter"}, "points": {"vggt"}, "none": set()}[self.geometry]
+        if needed & set(missing):
+            raise ValueError(f"{self.geometry} need {', '.join(sorted(needed & set(missing)))}")
+        if (self.geometry == "none") != (self.axis == "alone"):
+            raise ValueError(f"geometry {self.geometry!r} along the axis {self.axis!r}")
+        return self
+
+    @property
+    def _profile(self) -> ClipProfile:
+        return ClipProfile(frames=self.frames, image_size=(self.side, self.side))
+
+
+def initialise(network: JointDit) -> None:
+    """Begin as a diffusion transformer does: even variances through linear layers, and a flow of zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    weight = network.patch_embedding.weight
+    nn.init.xavier_uniform_(weight.view(len(weight), math.prod(weight.shape[1:])))
+    nn.init.zeros_(network.head.head.weight)
+
+
+def begin_from(network: JointDit, path: Path) -> None:
+    """Give a transformer the weights of another one, whose patches may have fewer channels: the new ones do nothing.
+
+    Raises:
+        InputError: where anything else differs.
+    """
+    tensors = dict(read_safetensors(path))
+    own, given = network.patch_embedding.weight, tensors.get("patch_embedding.weight")
+    if given is not None and given.ndim == own.ndim and given.shape[1] < own.shape[1]:
+        wider = torch.zeros(len(given), own.shape[1], *given.shape[2:], dtype=given.dtype)
+        wider[:, : given.shape[1]] = given
+        tensors["patch_embedding.weight"] = wider
+    load_exactly(network, tensors, what=f"the transformer in {path}", dtype=torch.float32)
+
+
+def _drawn(draw: np.random.Generator, posterior: DiagonalGaussian) -> Tensor:
+    """One draw of a posterior."""
+    return posterior.mean + posterior.std * _normal(draw, posterior.mean.shape)
+
+
+def _normal(draw: np.random.Generator, shape: torch.Size) -> Tensor:
+    return torch.from_numpy(draw.standard_normal(tuple(shape), dtype=np.float32))
