@@ -55,10 +55,10 @@ class Gen3rVaeOnly(Method):
         summary="VGGT's tokens through Gen3R's geometry adapter and back, then VGGT's heads.",
         settings=("allview",),
         returns=("depth", "cameras"),
-        checkpoints=(OFFICIAL,),
+        checkpoints=(OFFICIAL, REFERENCE),
         native_frames=49,
         native_size=(560, 560),
-        licence="adapter as Gen3R's model card says; VGGT-1B is non-commercial",
+        licence="adapter as Gen3R's model card says; VGGT-1B is non-commercial; MIT (reference)",
         training_sets=GEN3R_TRAINING_SETS,
         reference="Huang et al. 2026, arXiv 2601.04090",
     )

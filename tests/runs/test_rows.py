@@ -105,6 +105,8 @@ def test_default_methods_ship_a_checkpoint_that_scores_under_the_protocol() -> N
     for name, wanted in (("geom-1view", True), ("geom-recon", True), ("pose-recon", True), ("appearance-1view", False)):
         assert ("vggt@reference" in default_method_specs([cards.load(name)])) == wanted
     assert default_method_specs([cards.load("rgb-recon")]) == ["wan-vae@reference"]
+    for name in ("geom-recon", "pose-recon"):
+        assert "gen3r-vae-only@reference" in default_method_specs([cards.load(name)])
     # it returns points and no cameras
     assert "wvd-vae-only@reference" in default_method_specs([cards.load("geom-recon")])
     assert "wvd-vae-only@reference" not in default_method_specs([cards.load("pose-recon")])
