@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, TILED, JointMethod, split_tiled
+from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, frozen_path, joint_file, own_contract
 from gen3r_bench.baselines.official_weights import (
     GEN3R_HUB_ID,
     GEN3R_TRAINING_SETS,
     OFFICIAL,
-    OFFLOAD_VARIABLE,
+    REFERENCE,
     require_libraries,
 )
 from gen3r_bench.errors import InputError
@@ -42,6 +42,8 @@ class Gen3r(JointMethod):
     side to a multiple of 112) and everything back; a clip that is not 1 + 4 k frames is continued and cut again. Both
     are recorded, as is a length other than 49, which the weights were not trained for. Weights of other sizes than the
     released ones have no known native size, and see frames at the nearest legal one.
+
+    A file, as ``train gen3r`` writes it, says itself at which size, length and sampling it is to be run.
     """
 
     pipeline: Gen3rPipeline
@@ -63,30 +65,53 @@ class Gen3r(JointMethod):
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
-        """The official folder, or another of its layout; every part is checked before anything is run.
+        """The official folder, or another of its layout, or a file; every part is checked before anything is run.
 
-        ``+tiled`` behind either makes the Wan VAE compute overlapping tiles.
+        ``+tiled`` behind any makes the Wan VAE compute overlapping tiles.
 
         Raises:
             InputError: where weights are missing (with the command that fetches them) or do not fit.
         """
         name, tiled = split_tiled(checkpoint)
-        root = checkpoint_folder(name)
-        require_libraries("gen3r", LIBRARIES)
+        file = joint_file(cls.contract.method_id, name)
+        if file is not None:
+            made = cls.of_reference() if name == REFERENCE else cls
+            return cast("Self", made._of_path(file, device=device, tiled=tiled))
+        root = cls.folder(name)
+        require_libraries(cls.contract.method_id, LIBRARIES)
 
         from gen3r_bench.models.gen3r.config import Gen3rConfig
         from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder
         from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
-        from gen3r_bench.models.video_autoencoder import Tiling
 
         folder = Gen3rFolder(root)
-        offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")
-        return cls(
-            Gen3rPipeline.from_checkpoint(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
+        return cls.of_checkpoint(
+            Gen3rPipeline,
+            folder,
+            device=device,
+            tiled=tiled,
             native_size=cls.contract.native_size if folder.config == Gen3rConfig.official() else None,
             weights=[root / part.subfolder for part in PARTS.values()],
-            tiled=tiled,
         )
+
+    @classmethod
+    def _of_path(cls, file: Path, *, device: str, tiled: bool) -> Self:
+        require_libraries(cls.contract.method_id, FILE_LIBRARIES)
+
+        from gen3r_bench.models.gen3r.file import Gen3rFile
+        from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
+
+        return cls.of_file(Gen3rPipeline, Gen3rFile(file, frozen_path), device=device, tiled=tiled)
+
+    @classmethod
+    def folder(cls, checkpoint: str | None) -> Path:
+        """See ``checkpoint_folder``."""
+        return checkpoint_folder(checkpoint)
+
+    @classmethod
+    def of_reference(cls) -> type[Gen3r]:
+        """Which class runs this project's own checkpoint."""
+        return Gen3rReference
 
     def predict(self, conditioning: Conditioning) -> Prediction:
         frames, size = conditioning.num_frames, conditioning.image_size
@@ -104,8 +129,18 @@ class Gen3r(JointMethod):
         )
 
 
-def checkpoint_folder(checkpoint: str | None) -> Path:
+class Gen3rReference(Gen3r):
+    """This project's own checkpoint, trained on ``mini``'s training scenes alone."""
+
+    contract: ClassVar[Contract] = own_contract(Gen3r.contract)
+
+
+def checkpoint_folder(checkpoint: str | None, *, method_id: str = "gen3r") -> Path:
     """The folder that a checkpoint's name stands for.
+
+    Args:
+        checkpoint: "official" (or None), or a path.
+        method_id: who asks, for messages.
 
     Raises:
         InputError: where it is not there, or parts are missing: which, and the command that fetches them.
@@ -117,7 +152,9 @@ def checkpoint_folder(checkpoint: str | None) -> Path:
         return root
     what = f"{', '.join(missing)} missing in {root}" if root.is_dir() else f"{root} does not exist"
     raise InputError(
-        f"gen3r@{checkpoint or OFFICIAL}: {what}",
-        expected=f"the Hugging Face model {GEN3R_HUB_ID}" if official else f"{OFFICIAL!r}, or a folder of its layout",
+        f"{method_id}@{checkpoint or OFFICIAL}: {what}",
+        expected=f"the Hugging Face model {GEN3R_HUB_ID}"
+        if official
+        else f"{OFFICIAL!r}, a folder of its layout, or a file of gen3r-bench train {method_id}",
         fix=f"hf download {GEN3R_HUB_ID} --local-dir {root}" if official else None,
     )

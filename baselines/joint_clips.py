@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from gen3r_bench.baselines.frames import resized_rgb, scaled_cameras
-from gen3r_bench.baselines.official_weights import sha256_of
+from gen3r_bench.baselines.official_weights import OFFLOAD_VARIABLE, sha256_of
 from gen3r_bench.method import Method
 from gen3r_bench.scene import Cameras, Conditioning
 
 if TYPE_CHECKING:
+    from gen3r_bench.models.joint.checkpoint import JointCheckpoint
+    from gen3r_bench.models.joint.file import JointFile
     from gen3r_bench.models.joint.pipeline import ClipInputs, JointPipeline, Sampling
 
 LIBRARIES: Final = ("torch", "diffusers", "transformers")
@@ -32,9 +37,11 @@ class JointMethod(Method):
         pipeline: the networks.
         native_size: (height, width) that the weights were trained on; None: unknown, so frames are shown at the nearest
             legal size.
+        native_frames: length of the clips that they were trained on, where the size is known; None: the contract's.
         sampling: None: the pipeline's default.
         weights: files and folders that are hashed.
         tiled: whether the pipeline's VAE computes tiles.
+        remade: by name, makes a pipeline that gives the same clips up to rounding.
     """
 
     def __init__(
@@ -42,22 +49,89 @@ class JointMethod(Method):
         pipeline: JointPipeline[Any],
         *,
         native_size: tuple[int, int] | None = None,
+        native_frames: int | None = None,
         sampling: Sampling | None = None,
         weights: Sequence[Path] = (),
         tiled: bool = False,
+        remade: Mapping[str, Callable[[], JointPipeline[Any]]] | None = None,
     ) -> None:
         self.pipeline: JointPipeline[Any] = pipeline
         self.native_size = native_size
+        self.native_frames = native_frames or self.contract.native_frames
         self.sampling = sampling
         self.tiled = tiled
         self._weights = tuple(weights)
+        self._remade = remade or {}
         self._sha256: str | None = None
+
+    @classmethod
+    def of_checkpoint(
+        cls,
+        pipeline: type[JointPipeline[Any]],
+        checkpoint: JointCheckpoint[Any],
+        *,
+        device: str,
+        tiled: bool,
+        dtype: Any = None,
+        **known: Any,
+    ) -> Self:
+        """The method of an opened checkpoint.
+
+        Args:
+            pipeline: the class.
+            checkpoint: opened.
+            device: where networks run.
+            tiled: whether the VAE computes tiles.
+            dtype: of the weights; None: the pipeline's default.
+            **known: what else the constructor takes.
+        """
+        import torch
+
+        from gen3r_bench.models.video_autoencoder import Tiling
+
+        offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")
+        made = partial(
+            pipeline.from_checkpoint, checkpoint, device=device, offload=offload, tiling=Tiling() if tiled else None
+        )
+        remade = {"all latent frames at once": partial(made, dtype=dtype, latents_per_chunk=2**16)}
+        if dtype == torch.float32 or torch.device(device).type == "cpu":
+            remade["float64"] = partial(made, dtype=torch.float64)
+        return cls(made(dtype=dtype), tiled=tiled, remade=remade, **known)
+
+    @classmethod
+    def of_file(
+        cls, pipeline: type[JointPipeline[Any]], file: JointFile[Any], *, device: str, tiled: bool, **known: Any
+    ) -> Self:
+        """The method of an opened file: in float32 on any device, and at the size, length and sampling that it says."""
+        import torch
+
+        content = file.content
+        return cls.of_checkpoint(
+            pipeline,
+            file,
+            device=device,
+            tiled=tiled,
+            dtype=torch.float32,
+            native_size=(content.side, content.side),
+            native_frames=content.frames,
+            sampling=content.facts.sampling,
+            weights=file.files,
+            **known,
+        )
 
     @property
     def checkpoint_sha256(self) -> str | None:
         if self._sha256 is None and self._weights:
             self._sha256 = sha256_of(self._weights)
         return self._sha256
+
+    def rounding_variants(self) -> Mapping[str, Callable[[], Method]]:
+        def variant(make: Callable[[], JointPipeline[Any]]) -> Method:
+            other = copy.copy(self)
+            other.pipeline = make()
+            return other
+
+        return {name: partial(variant, make) for name, make in self._remade.items()}
 
     def shown(self, conditioning: Conditioning) -> tuple[ClipInputs, tuple[str, ...]]:
         """The pipeline's inputs, at its own size and length, and what was adapted for that."""
@@ -93,8 +167,8 @@ class JointMethod(Method):
             notes.append("frames pass the Wan VAE in overlapping tiles")
         if more:
             notes.append(f"{more} frames generated behind the last one and cut off, for 1 + 4 k frames")
-        if self.native_size is not None and conditioning.num_frames != self.contract.native_frames:
-            notes.append(f"{conditioning.num_frames} frames; the weights were trained on {self.contract.native_frames}")
+        if self.native_size is not None and conditioning.num_frames != self.native_frames:
+            notes.append(f"{conditioning.num_frames} frames; the weights were trained on {self.native_frames}")
         if conditioning.setting == "allview" and conditioning.cameras is not None:
             title = self.contract.title
             notes.append(f"cameras not used: with every frame given, {title} reconstructs without them")

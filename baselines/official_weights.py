@@ -47,9 +47,9 @@ def require_libraries(method_id: str, libraries: Iterable[str]) -> None:
         )
 
 
-def shipped_weights(network: str) -> Path:
+def shipped_weights(network: str, checkpoint: str = REFERENCE) -> Path:
     """The file of one of this project's own networks, such as ``vggt``, in the package."""
-    return Path(__file__).parent / "weights" / f"{network}-{REFERENCE}.safetensors"
+    return Path(__file__).parent / "weights" / f"{network}-{checkpoint}.safetensors"
 
 
 def gen3r_parts(

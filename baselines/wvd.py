@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, JointMethod, split_tiled
-from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, OFFLOAD_VARIABLE, require_libraries
+from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, frozen_path, joint_file, own_contract
+from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, REFERENCE, require_libraries
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
@@ -26,7 +26,8 @@ class Wvd(JointMethod):
     """Sampled as Gen3R is; the same autoencoder decodes frames and points.
 
     A checkpoint is the path of a folder in the layout of Gen3R's, without adapter and VGGT, with ``wvd.json`` beside
-    the parts. Cameras and depth are recovered from the points (see ``recover_cameras``), at the size at which they were
+    the parts; or that of a file, as ``train wvd`` writes it, which says itself at which size, length and sampling it is
+    to be run. Cameras and depth are recovered from the points (see ``recover_cameras``), at the size at which they were
     generated. Where no shared pinhole camera explains the points, the prediction holds frames and points alone, and
     says why.
     """
@@ -48,7 +49,7 @@ class Wvd(JointMethod):
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
-        """The folder at a path; every part is checked before anything is run.
+        """The folder or file at a path; every part is checked before anything is run.
 
         ``+tiled`` behind it makes the Wan VAE compute overlapping tiles.
 
@@ -56,10 +57,13 @@ class Wvd(JointMethod):
             InputError: where there is none, parts are missing, or weights do not fit.
         """
         name, tiled = split_tiled(checkpoint)
+        file = joint_file("wvd", name)
+        if file is not None:
+            made = WvdReference if name == REFERENCE else cls
+            return cast("Self", made._of_path(file, device=device, tiled=tiled))
         root = checkpoint_folder(name)
         require_libraries("wvd", LIBRARIES)
 
-        from gen3r_bench.models.video_autoencoder import Tiling
         from gen3r_bench.models.wvd.config import WvdConfig
         from gen3r_bench.models.wvd.folder import PARTS, WvdFolder
         from gen3r_bench.models.wvd.pipeline import WvdPipeline
@@ -68,13 +72,25 @@ class Wvd(JointMethod):
         require_opencv()
         folder = WvdFolder(root)
         official = WvdConfig.official(folder.config.axis)
-        offload: Any = os.environ.get(OFFLOAD_VARIABLE, "encoders")
-        return cls(
-            WvdPipeline.from_checkpoint(folder, device=device, offload=offload, tiling=Tiling() if tiled else None),
+        return cls.of_checkpoint(
+            WvdPipeline,
+            folder,
+            device=device,
+            tiled=tiled,
             native_size=cls.contract.native_size if folder.config.transformer == official.transformer else None,
             weights=[root / part.subfolder for part in PARTS.values()],
-            tiled=tiled,
         )
+
+    @classmethod
+    def _of_path(cls, file: Path, *, device: str, tiled: bool) -> Self:
+        require_libraries("wvd", FILE_LIBRARIES)
+
+        from gen3r_bench.models.wvd.file import WvdFile
+        from gen3r_bench.models.wvd.pipeline import WvdPipeline
+        from gen3r_bench.models.wvd.recovery import require_opencv
+
+        require_opencv()
+        return cls.of_file(WvdPipeline, WvdFile(file, frozen_path), device=device, tiled=tiled)
 
     def predict(self, conditioning: Conditioning) -> Prediction:
         from gen3r_bench.models.wvd.recovery import RecoveryError, recover_cameras
@@ -111,6 +127,12 @@ class Wvd(JointMethod):
         )
 
 
+class WvdReference(Wvd):
+    """This project's own checkpoint, trained on ``mini``'s training scenes alone."""
+
+    contract: ClassVar[Contract] = own_contract(Wvd.contract)
+
+
 def checkpoint_folder(checkpoint: str | None) -> Path:
     """The folder at a path.
 
@@ -120,11 +142,14 @@ def checkpoint_folder(checkpoint: str | None) -> Path:
     if checkpoint in {None, OFFICIAL}:
         raise InputError(
             f"wvd without a path: {UNPUBLISHED}",
-            expected="wvd@PATH of a trained folder; the paper's values stand in every table beside the measured rows",
+            expected="wvd@PATH of a trained folder or file; the paper's values stand in every table beside ours",
         )
     root = Path(str(checkpoint)).expanduser()
     missing = [name for name in FOLDERS if not (root / name).is_dir()]
     if missing:
         what = f"{', '.join(missing)} missing in {root}" if root.is_dir() else f"{root} does not exist"
-        raise InputError(f"wvd@{checkpoint}: {what}", expected="a folder of Gen3R's layout, with wvd.json")
+        raise InputError(
+            f"wvd@{checkpoint}: {what}",
+            expected="a folder of Gen3R's layout, with wvd.json, or a file of gen3r-bench train wvd",
+        )
     return root

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gen3r_bench.baselines.gen3r_two_stage import UNPUBLISHED as TWO_STAGE_UNPUBLISHED
+from gen3r_bench.baselines.gen3r_without_kl import UNPUBLISHED as WITHOUT_KL_UNPUBLISHED
 from gen3r_bench.baselines.lvsm import FILES as LVSM_FILES
 from gen3r_bench.baselines.lvsm import HUB_ID as LVSM_HUB_ID
 from gen3r_bench.baselines.official_weights import AETHER_HUB_ID, COGVIDEOX_HUB_ID, GEN3R_HUB_ID
@@ -20,7 +22,11 @@ from gen3r_bench.weights.entry import State, WeightEntry
 
 __all__ = ["CATALOGUE", "State", "WeightEntry", "download_commands", "entries"]
 
-UNPUBLISHED: Final = {"wvd": WVD_UNPUBLISHED}
+UNPUBLISHED: Final = {
+    "gen3r-two-stage": TWO_STAGE_UNPUBLISHED,
+    "gen3r-without-kl": WITHOUT_KL_UNPUBLISHED,
+    "wvd": WVD_UNPUBLISHED,
+}
 """Why a method has no entry."""
 VGGT_HUB_ID: Final = "facebook/VGGT-1B"
 _GEN3R_LICENCE: Final = "as its model card says (code: MIT)"

@@ -63,9 +63,8 @@ class Gen3rPipeline(JointPipeline[Gen3rConfig]):
         rgb = self.decode_frames(appearance)
         with self.parts.use("adapter") as module:
             adapter = cast("GeometryAdapter", module)
-            tokens = unpack_tokens(
-                adapter.decode(geometry.to(dtype_of(adapter))), patch_start=self.config.vggt.patch_start
-            )
+            token_map = adapter.decode(geometry.to(dtype_of(adapter)), latents_per_chunk=self._latents_per_chunk)
+            tokens = unpack_tokens(token_map, patch_start=self.config.vggt.patch_start)
         with self.parts.use("vggt") as module:
             output = cast("Vggt", module).decode(tokens, size, points=False)
         return Clip(

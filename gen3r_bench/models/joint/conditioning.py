@@ -136,6 +136,7 @@ def encode_condition(
     generator: torch.Generator | None,
     tiling: Tiling | None = None,
     axis: Axis = "width",
+    latents_per_chunk: int = 1,
 ) -> Tensor:
     """[1, c + 4, f, h, 2 w]: latents of the visible clip and zeros beside them, then the mask.
 
@@ -152,8 +153,9 @@ def encode_condition(
         tiling: of the VAE.
         axis: along which the geometry lies; other than along the width, channels that are always zero are left out:
             [1, c + 4, f, h, w].
+        latents_per_chunk: of the VAE.
     """
-    appearance = vae.encode(clip, tiling=tiling).sample(generator)
+    appearance = vae.encode(clip, tiling=tiling, latents_per_chunk=latents_per_chunk).sample(generator)
     given = joined(appearance, torch.zeros_like(appearance), axis) if axis == "width" else appearance
     return torch.cat([given, mask.to(given)], dim=1)
 

@@ -82,6 +82,8 @@ class JointPipeline(Generic[ConfigT]):
         tokenizer: of the text encoder.
         scheduler: makes a fresh FlowMatchEulerDiscreteScheduler of diffusers, whose names type checkers cannot see.
         tiling: of the Wan VAE; None computes whole frames.
+        latents_per_chunk: latent frames that an autoencoder computes at once; trades memory for speed, never changes
+            the result.
 
     Everything random is drawn from one CPU generator in float32 (first the initial noise, then the condition's
     latents), so a seed means the same clip on every device, up to the device's arithmetic.
@@ -98,12 +100,14 @@ class JointPipeline(Generic[ConfigT]):
         scheduler: Callable[[], Any],
         *,
         tiling: Tiling | None = None,
+        latents_per_chunk: int = 1,
     ) -> None:
         self.config = config
         self.parts = parts
         self._tokenizer = tokenizer
         self._scheduler = scheduler
         self._tiling = tiling
+        self._latents_per_chunk = latents_per_chunk
         self._text: dict[str, Tensor] = {}
 
     @classmethod
@@ -115,24 +119,34 @@ class JointPipeline(Generic[ConfigT]):
         dtype: torch.dtype | None = None,
         offload: Offload = "encoders",
         tiling: Tiling | None = None,
+        latents_per_chunk: int = 1,
     ) -> Self:
         """The pipeline of a checkpoint folder or file.
 
         Args:
             checkpoint: that fits.
             device: where networks run.
-            dtype: of all weights but those of ``in_float32``. None: bfloat16 on CUDA, float32 elsewhere.
+            dtype: of all weights; those of ``in_float32`` are never lowered. None: bfloat16 on CUDA, float32 elsewhere.
             offload: see ``Parts``.
             tiling: of the Wan VAE.
+            latents_per_chunk: of the autoencoders.
         """
         device = torch.device(device)
         lowered = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
 
         def load(name: str) -> nn.Module:
-            return checkpoint.load(name, dtype=torch.float32 if name in cls.in_float32 else lowered)
+            least = torch.promote_types(lowered, torch.float32)
+            return checkpoint.load(name, dtype=least if name in cls.in_float32 else lowered)
 
         parts = Parts(load, device, offload)
-        return cls(checkpoint.config, parts, checkpoint.tokenizer(), checkpoint.scheduler, tiling=tiling)
+        return cls(
+            checkpoint.config,
+            parts,
+            checkpoint.tokenizer(),
+            checkpoint.scheduler,
+            tiling=tiling,
+            latents_per_chunk=latents_per_chunk,
+        )
 
     @torch.inference_mode()
     def sample(
@@ -188,13 +202,23 @@ class JointPipeline(Generic[ConfigT]):
         with self.parts.use("vae") as module:
             vae = cast("VideoAutoencoder", module)
             clip = clip.to(self.parts.device, dtype_of(vae))
-            return encode_condition(vae, clip, mask, generator=generator, tiling=self._tiling, axis=self.config.axis)
+            return encode_condition(
+                vae,
+                clip,
+                mask,
+                generator=generator,
+                tiling=self._tiling,
+                axis=self.config.axis,
+                latents_per_chunk=self._latents_per_chunk,
+            )
 
     def decode_frames(self, appearance: Tensor) -> NDArray[np.uint8]:
         """[F, H, W, 3] of the appearance's latent."""
         with self.parts.use("vae") as module:
             vae = cast("VideoAutoencoder", module)
-            video = vae.decode(appearance.to(dtype_of(vae)), tiling=self._tiling)
+            video = vae.decode(
+                appearance.to(dtype_of(vae)), tiling=self._tiling, latents_per_chunk=self._latents_per_chunk
+            )
         frames: NDArray[np.uint8] = (
             (video[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 3, 0).cpu().numpy()
         )

@@ -48,7 +48,12 @@ class WvdPipeline(JointPipeline[WvdConfig]):
         appearance, geometry = parted(latents, self.config.axis)
         rgb = self.decode_frames(appearance)
         with self.parts.use("vae") as module:
-            points = decode_points(cast("VideoAutoencoder", module), geometry, tiling=self._tiling)
+            points = decode_points(
+                cast("VideoAutoencoder", module),
+                geometry,
+                tiling=self._tiling,
+                latents_per_chunk=self._latents_per_chunk,
+            )
         return Clip(rgb=rgb, points=points)
 
 
@@ -59,8 +64,10 @@ def encode_points(vae: VideoAutoencoder, points: NDArray[np.float32], *, generat
     return vae.encode(video).sample(generator)
 
 
-def decode_points(vae: VideoAutoencoder, latent: Tensor, *, tiling: Tiling | None = None) -> NDArray[np.float32]:
+def decode_points(
+    vae: VideoAutoencoder, latent: Tensor, *, tiling: Tiling | None = None, latents_per_chunk: int = 1
+) -> NDArray[np.float32]:
     """[F, H, W, 3] float32 point maps in [-1, 1] of a latent [1, c, f, h, w]."""
-    video = vae.decode(latent.to(dtype_of(vae)), tiling=tiling)
+    video = vae.decode(latent.to(dtype_of(vae)), tiling=tiling, latents_per_chunk=latents_per_chunk)
     points: NDArray[np.float32] = video[0].float().permute(1, 2, 3, 0).cpu().numpy()
     return np.ascontiguousarray(points)

@@ -1,0 +1,64 @@
+"""Checkpoints of joint diffusions in one file: which file a name stands for, and where what it names lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts, shipped_weights
+from gen3r_bench.errors import InputError
+from gen3r_bench.method import Contract
+
+FILE_LIBRARIES: Final = ("torch", "diffusers")
+"""What sampling needs where the checkpoint is a file."""
+SHIPPED: Final = (REFERENCE, "without-kl")
+"""Names of networks that a file may have been trained beside, and that this package ships."""
+_FOLDERS: Final = {"wan-vae": "wan_vae", "geometry-adapter": "geo_adapter", "vggt": "vggt"}
+
+
+def joint_file(method_id: str, checkpoint: str | None) -> Path | None:
+    """The file that a checkpoint's name stands for; None where it stands for a folder.
+
+    Raises:
+        InputError: where it is "reference", and this version ships none.
+    """
+    if checkpoint == REFERENCE:
+        path = shipped_weights(method_id)
+        if not path.is_file():
+            raise InputError(
+                f"{method_id}@{REFERENCE} is not shipped with this version",
+                expected=f"{method_id}@PATH of a file that gen3r-bench train made",
+                fix=f"gen3r-bench train {method_id}",
+            )
+        return path
+    path = Path(checkpoint or OFFICIAL).expanduser()
+    return path if path.suffix == ".safetensors" or path.is_file() else None
+
+
+def frozen_path(network: str, checkpoint: str) -> Path:
+    """Where a network lies that a file was trained beside.
+
+    Args:
+        network: such as ``wan-vae``.
+        checkpoint: one of ``SHIPPED``, "official", or a path.
+
+    Raises:
+        InputError: where it is not there.
+    """
+    if checkpoint == OFFICIAL:
+        return gen3r_parts(network, OFFICIAL, (_FOLDERS[network],))[0]
+    shipped = checkpoint in SHIPPED
+    path = shipped_weights(network, checkpoint) if shipped else Path(checkpoint).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"the {network} that it was trained beside, {checkpoint}, is not there ({path})",
+            expected="those very weights",
+            fix="bring them back, or run where they are" if not shipped else None,
+        )
+    return path
+
+
+def own_contract(contract: Contract) -> Contract:
+    """The contract of this project's own checkpoint of a method."""
+    return replace(contract, licence="MIT", training_sets=(), native_frames=13, native_size=(64, 64))
