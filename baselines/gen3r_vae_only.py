@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
 
@@ -33,9 +33,6 @@ from gen3r_bench.scene import Conditioning, Prediction
 if TYPE_CHECKING:
     from gen3r_bench.models.geometry_adapter import GeometryAdapter
     from gen3r_bench.models.vggt import Vggt
-
-VGGT_KEY: Final = "vggt"
-"""In the metadata of an adapter's file: whose tokens it was trained on, "reference", "official" or a path."""
 
 
 class Gen3rVaeOnly(Method):
@@ -175,7 +172,7 @@ def _parts(method_id: str, checkpoint: str | None) -> tuple[Path, ...]:
     if checkpoint in {OFFICIAL, REFERENCE} or not file.is_file():
         return gen3r_parts(method_id, checkpoint, ("vggt", "geo_adapter"), shipped=("vggt", "geometry-adapter"))
 
-    from gen3r_bench.models.folder import holds_config, told
+    from gen3r_bench.models.folder import VGGT_KEY, holds_config, told
 
     if not holds_config(file):
         raise InputError(

@@ -18,6 +18,8 @@ CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "diffusion_pytorch_model.safetensors"
 CONFIG_KEY: Final = "config"
 """In the metadata of a safetensors file that stands alone: what its ``config.json`` would hold."""
+VGGT_KEY: Final = "vggt"
+"""There, of what reads VGGT's tokens: whose it was trained on, "reference", "official" or a path."""
 SIDE_KEY: Final = "side"
 """There too: side in pixels of the square frames that the network was trained on."""
 

@@ -15,6 +15,7 @@ CONFIGS: Final = {
     "geometry-adapter": ("reference", "without-kl", "official"),
     "lvsm": ("reference", "official"),
     "vggt": ("reference", "official"),
+    "vggt-rgb-head": ("reference", "official"),
     "wan-vae": ("reference", "official"),
     "wvd": ("reference", "official"),
 }
@@ -26,6 +27,7 @@ PROTOCOLS: Final = {
     "gen3r-without-kl": "geom-1view",
     "lvsm": "appearance-2view",
     "vggt": "geom-recon",
+    "vggt-rgb-head": "rgb-recon",
     "wan-vae": "rgb-recon",
     "wvd": "geom-1view",
 }

@@ -127,19 +127,17 @@ class Pyramid(nn.Module):
         return answer
 
 
-class DenseHead(nn.Module):
-    """DPT head (Ranftl et al. 2021): one image-sized map for each frame, and its confidence.
+class DenseMap(nn.Module):
+    """DPT (Ranftl et al. 2021): numbers for each pixel of a frame, from the tokens of its patches.
 
     Args:
         config: sizes.
-        channels: of the map: 1 for depth, which is the exponential of the last layer; 3 for points, which are
-            ``sign(x) * expm1(|x|)`` of it. Confidence is ``1 + exp``.
+        outputs: numbers a pixel.
     """
 
-    def __init__(self, config: VggtConfig, channels: int) -> None:
+    def __init__(self, config: VggtConfig, outputs: int) -> None:
         super().__init__()
         self.patch_size = config.patch_size
-        self.signed = channels > 1
         widths = config.dense_layer_widths
         self.norm = nn.LayerNorm(config.token_width)
         self.projects = nn.ModuleList(nn.Conv2d(config.token_width, width, 1) for width in widths)
@@ -151,10 +149,10 @@ class DenseHead(nn.Module):
                 nn.Conv2d(widths[3], widths[3], 3, stride=2, padding=1),
             )
         )
-        self.scratch = Pyramid(config, channels + 1)
+        self.scratch = Pyramid(config, outputs)
 
-    def forward(self, patches: Sequence[Tensor], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Map [N, H, W, channels] and confidence [N, H, W] from patch tokens [N, rows * columns, 2C] of four layers."""
+    def numbers(self, patches: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """[N, H, W, outputs] of the last layer, from patch tokens [N, rows * columns, 2C] of four layers."""
         aspect = grid[1] / grid[0]
         levels = []
         for tokens, project, resize in zip(patches, self.projects, self.resize_layers, strict=True):
@@ -162,9 +160,43 @@ class DenseHead(nn.Module):
             levels.append(resize(level + position_map(level, aspect)))
         size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
         x = upsampled(self.scratch(levels), size)
-        x = self.scratch.output_conv2(x + position_map(x, aspect)).permute(0, 2, 3, 1)
+        last: Tensor = self.scratch.output_conv2(x + position_map(x, aspect))
+        return last.permute(0, 2, 3, 1)
+
+
+class DenseHead(DenseMap):
+    """One image-sized map for each frame, and its confidence.
+
+    Args:
+        config: sizes.
+        channels: of the map: 1 for depth, which is the exponential of the last layer; 3 for points, which are
+            ``sign(x) * expm1(|x|)`` of it. Confidence is ``1 + exp``.
+    """
+
+    def __init__(self, config: VggtConfig, channels: int) -> None:
+        super().__init__(config, channels + 1)
+        self.signed = channels > 1
+
+    def forward(self, patches: Sequence[Tensor], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Map [N, H, W, channels] and confidence [N, H, W] from patch tokens [N, rows * columns, 2C] of four layers."""
+        x = self.numbers(patches, grid)
         raw, confidence = x[..., :-1], 1 + x[..., -1].exp()
         return (raw.sign() * raw.abs().expm1() if self.signed else raw.exp()), confidence
+
+
+class RgbHead(DenseMap):
+    """Frames read back from VGGT's tokens by a head of the same kind, as the paper's Table 9 has it for VGGT.
+
+    The paper says no more than that VGGT has an RGB head of its own there; that its last layer is a sigmoid is ours.
+    """
+
+    def __init__(self, config: VggtConfig) -> None:
+        super().__init__(config, 3)
+        self.config = config
+
+    def forward(self, patches: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """[N, H, W, 3] in [0, 1] from patch tokens [N, rows * columns, 2C] of four layers."""
+        return self.numbers(patches, grid).sigmoid()
 
 
 def upsampled(x: Tensor, size: tuple[int, int]) -> Tensor:
