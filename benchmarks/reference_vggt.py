@@ -31,7 +31,9 @@ from gen3r_bench.stats import compare_paired, mean_interval
 CHAMFER = "chamfer@fps20k"
 AUC = "auc30@hist1deg"
 ABS_REL = "abs_rel, scaled by the median"
-BETTER_HIGH = {AUC: True, CHAMFER: False, ABS_REL: False}
+HALVES = ("accuracy@fps20k", "completeness@fps20k")
+"""Of the Chamfer distance: how far what was found lies from the truth, and the truth from what was found."""
+BETTER_HIGH = {AUC: True, CHAMFER: False, ABS_REL: False, **dict.fromkeys(HALVES, False)}
 Row = Callable[[Scene, Card], Prediction]
 
 
@@ -64,8 +66,10 @@ def relative_depth_error(scene: Scene, prediction: Prediction) -> float:
     return float(np.mean(np.abs(scale * found - truth) / truth))
 
 
-def measure(scenes: list[Scene], rows: dict[str, tuple[Card, Row]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Row to metric to scene to value."""
+def measure(
+    scenes: list[Scene], rows: dict[str, tuple[Card, Row]], more: tuple[str, ...] = ()
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Row to metric to scene to value; ``more`` metrics beside those of the module."""
     registered = metrics()
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in rows}
     for scene in scenes:
@@ -73,7 +77,7 @@ def measure(scenes: list[Scene], rows: dict[str, tuple[Card, Row]]) -> dict[str,
         for name, (card, predict) in rows.items():
             prediction = predict(scene, card)
             wanted = (CHAMFER, AUC) if card.setting == "allview" else (CHAMFER,)
-            card = card.model_copy(update={"metrics": wanted})
+            card = card.model_copy(update={"metrics": (*more, *wanted)})
             values = score(card, truth, prediction, registered).values
             if prediction.depth is not None:
                 values = {**values, ABS_REL: relative_depth_error(scene, prediction)}
