@@ -21,7 +21,10 @@ from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
+    import torch
+
     from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
+    from gen3r_bench.models.plan import ModelPlan
 
 FOLDERS: Final = (
     "transformer",
@@ -158,3 +161,34 @@ def checkpoint_folder(checkpoint: str | None, *, method_id: str = "gen3r") -> Pa
         else f"{OFFICIAL!r}, a folder of its layout, or a file of gen3r-bench train {method_id}",
         fix=f"hf download {GEN3R_HUB_ID} --local-dir {root}" if official else None,
     )
+
+
+def plan_checkpoint(
+    checkpoint: str | None,
+    *,
+    num_frames: int,
+    image_size: tuple[int, int],
+    dtype: torch.dtype,
+    method_id: str = "gen3r",
+) -> ModelPlan:
+    """What a checkpoint needs for a clip; the official one need not be there.
+
+    Frames are resized to a file's own size, and files run in float32: ``image_size`` and ``dtype`` are not read then.
+
+    Raises:
+        InputError: where the checkpoint is not there or does not fit, or the clip does not fit its networks.
+    """
+    import torch
+
+    from gen3r_bench.models.gen3r.config import Gen3rConfig
+    from gen3r_bench.models.gen3r.file import Gen3rFile
+    from gen3r_bench.models.gen3r.folder import Gen3rFolder
+    from gen3r_bench.models.gen3r.plan import plan
+
+    file = joint_file(method_id, checkpoint)
+    if file is not None:
+        opened = Gen3rFile(file, frozen_path)
+        return plan(opened.config, num_frames=num_frames, image_size=opened.image_size, dtype=torch.float32)
+    official = checkpoint in {None, OFFICIAL}
+    config = Gen3rConfig.official() if official else Gen3rFolder(Path(str(checkpoint)).expanduser()).config
+    return plan(config, num_frames=num_frames, image_size=image_size, dtype=dtype)

@@ -13,11 +13,15 @@ from gen3r_bench.baselines.joint_clips import JointMethod, split_tiled
 from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, frozen_path, joint_file, own_contract
 from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, REFERENCE, require_libraries
 from gen3r_bench.baselines.vggt import VggtMethod
+from gen3r_bench.baselines.vggt import plan_checkpoint as plan_reader
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Cameras, Conditioning, Prediction, conditioning_indices
 
 if TYPE_CHECKING:
+    import torch
+
+    from gen3r_bench.models.plan import ModelPlan
     from gen3r_bench.models.video.pipeline import VideoPipeline
 
 UNPUBLISHED: Final = "no weights of the diffusion of frames alone were ever published"
@@ -129,3 +133,36 @@ class Gen3rTwoStageReference(Gen3rTwoStage):
     """This project's own checkpoint, trained on ``mini``'s training scenes alone."""
 
     contract: ClassVar[Contract] = own_contract(Gen3rTwoStage.contract)
+
+
+def plan_checkpoint(
+    checkpoint: str | None, *, num_frames: int, image_size: tuple[int, int], dtype: torch.dtype
+) -> ModelPlan:
+    """What the official size ("official" or None), or the file at a path, needs for a clip, VGGT's reading included.
+
+    Frames are resized to a file's own size, and files run in float32: ``image_size`` and ``dtype`` are not read then.
+
+    Raises:
+        InputError: where the checkpoint is not there or does not fit, or the clip does not fit its networks.
+    """
+    import torch
+
+    from gen3r_bench.models.plan import ModelPlan
+    from gen3r_bench.models.video.config import VideoConfig
+    from gen3r_bench.models.video.file import VideoFile
+    from gen3r_bench.models.video.plan import plan
+
+    name, _, reader = (checkpoint or OFFICIAL).partition(READER)
+    file = joint_file("gen3r-two-stage", name)
+    if file is not None:
+        opened = VideoFile(file, frozen_path)
+        made = plan(opened.config, num_frames=num_frames, image_size=opened.image_size, dtype=torch.float32)
+        read = plan_reader(reader or REFERENCE, num_frames=num_frames, image_size=opened.image_size, dtype=dtype)
+    elif name == OFFICIAL:
+        made = plan(VideoConfig.official(), num_frames=num_frames, image_size=image_size, dtype=dtype)
+        read = plan_reader(reader or OFFICIAL, num_frames=num_frames, image_size=image_size, dtype=dtype)
+    else:
+        raise InputError(
+            f"gen3r-two-stage@{name} is no file of weights", expected="the path of a file that was trained"
+        )
+    return ModelPlan(stages=[*made.stages, *read.stages], dropped=made.dropped)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
+from gen3r_bench.baselines import gen3r
 from gen3r_bench.baselines.gen3r import Gen3r, checkpoint_folder
 from gen3r_bench.baselines.joint_files import own_contract
 from gen3r_bench.baselines.official_weights import OFFICIAL
@@ -49,3 +51,7 @@ class Gen3rWithoutKlReference(Gen3rWithoutKl):
     """This project's own checkpoint, trained on ``mini``'s training scenes alone."""
 
     contract: ClassVar[Contract] = own_contract(Gen3rWithoutKl.contract)
+
+
+plan_checkpoint = partial(gen3r.plan_checkpoint, method_id=Gen3rWithoutKl.contract.method_id)
+"""As Gen3R's: the sizes are the same."""

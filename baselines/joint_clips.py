@@ -112,7 +112,7 @@ class JointMethod(Method):
             device=device,
             tiled=tiled,
             dtype=torch.float32,
-            native_size=(content.side, content.side),
+            native_size=file.image_size,
             native_frames=content.frames,
             sampling=content.facts.sampling,
             weights=file.files,

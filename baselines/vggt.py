@@ -22,6 +22,7 @@ from gen3r_bench.scene import Conditioning, Prediction
 if TYPE_CHECKING:
     import torch
 
+    from gen3r_bench.models.plan import ModelPlan
     from gen3r_bench.models.vggt import Vggt
 
 INPUT_SIZES: Final = (560, 518)
@@ -82,15 +83,7 @@ class VggtMethod(Method):
 
     @classmethod
     def load(cls, checkpoint: str | None, *, device: str) -> Self:
-        name, path, wanted_size = _place_and_size(checkpoint or cls.contract.checkpoints[0])
-        told = _told_sizes(path)
-        sizes = INPUT_SIZES if told is None else (told.side,)
-        if wanted_size not in {None, *sizes}:
-            raise InputError(
-                f"input size {wanted_size} of vggt@{checkpoint}",
-                expected=" or ".join(str(size) for size in sorted(sizes)),
-                fix=" or ".join([f"vggt@{name}", *(f"vggt@{name}+{size}" for size in sizes[1:])]),
-            )
+        name, path, side, told = _opened(checkpoint or cls.contract.checkpoints[0])
         if not path.exists():
             raise InputError(
                 f"no weights of VGGT at {path}",
@@ -115,7 +108,7 @@ class VggtMethod(Method):
             dtype=torch.float32,
         )
         made: type[VggtMethod] = VggtReference if name == REFERENCE else cls
-        method = made(network, input_size=wanted_size or sizes[0], device=device, sha256=sha256_of([path]))
+        method = made(network, input_size=side, device=device, sha256=sha256_of([path]))
         return cast("Self", method)
 
     @property
@@ -180,6 +173,27 @@ class VggtReference(VggtMethod):
     contract: ClassVar[Contract] = replace(VggtMethod.contract, licence="MIT", training_sets=())
 
 
+def plan_checkpoint(
+    checkpoint: str | None,
+    *,
+    num_frames: int,
+    image_size: tuple[int, int],  # noqa: ARG001  # every plan takes it
+    dtype: torch.dtype,  # noqa: ARG001
+) -> ModelPlan:
+    """What a checkpoint needs for a clip; frames of any size are resized to its own, so ``image_size`` is not read.
+
+    Nor is ``dtype``: the weights are kept in float32. The official ones need not be there.
+    """
+    from gen3r_bench.models.vggt import VggtConfig
+    from gen3r_bench.models.vggt.plan import plan
+
+    name, path, side, told = _opened(checkpoint or VggtMethod.contract.checkpoints[0])
+    if name not in VggtMethod.contract.checkpoints and not path.exists():
+        raise InputError(f"{path} does not exist", expected="weights of VGGT, or official or reference")
+    config = VggtConfig.official() if told is None else VggtConfig.of_fields(told.config, str(path))
+    return plan(config, num_frames=num_frames, side=side, frames_at_once=FRAMES_AT_ONCE)
+
+
 def _place_and_size(checkpoint: str) -> tuple[str, Path, int | None]:
     """A checkpoint's name, the file or folder that it stands for, and the input size behind it, if there is one."""
     name, plus, size_text = checkpoint.rpartition("+")
@@ -191,6 +205,31 @@ def _place_and_size(checkpoint: str) -> tuple[str, Path, int | None]:
     if name == REFERENCE:
         return name, shipped_weights("vggt"), size
     return name, Path(name).expanduser(), size
+
+
+class _Opened(NamedTuple):
+    name: str
+    path: Path
+    side: int
+    told: _Told | None
+
+
+def _opened(checkpoint: str) -> _Opened:
+    """A checkpoint's name, the file or folder that it stands for, its frames' side, and what a file says of its sizes.
+
+    Raises:
+        InputError: where it is asked for a side that it has not.
+    """
+    name, path, wanted_size = _place_and_size(checkpoint)
+    told = _told_sizes(path)
+    sizes = INPUT_SIZES if told is None else (told.side,)
+    if wanted_size not in {None, *sizes}:
+        raise InputError(
+            f"input size {wanted_size} of vggt@{checkpoint}",
+            expected=" or ".join(str(size) for size in sorted(sizes)),
+            fix=" or ".join([f"vggt@{name}", *(f"vggt@{name}+{size}" for size in sizes[1:])]),
+        )
+    return _Opened(name, path, wanted_size or sizes[0], told)
 
 
 class _Told(NamedTuple):

@@ -14,6 +14,9 @@ from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
+    import torch
+
+    from gen3r_bench.models.plan import ModelPlan
     from gen3r_bench.models.wvd.pipeline import WvdPipeline
 
 FOLDERS: Final = ("transformer", "wan_vae", "text_encoder", "clip_image_encoder", "tokenizer", "scheduler")
@@ -153,3 +156,29 @@ def checkpoint_folder(checkpoint: str | None) -> Path:
             expected="a folder of Gen3R's layout, with wvd.json, or a file of gen3r-bench train wvd",
         )
     return root
+
+
+def plan_checkpoint(
+    checkpoint: str | None, *, num_frames: int, image_size: tuple[int, int], dtype: torch.dtype
+) -> ModelPlan:
+    """What the official size ("official" or None), or the folder or file at a path, needs for a clip.
+
+    Frames are resized to a file's own size, and files run in float32: ``image_size`` and ``dtype`` are not read then.
+
+    Raises:
+        InputError: where the checkpoint is not there or does not fit, or the clip does not fit its networks.
+    """
+    import torch
+
+    from gen3r_bench.models.wvd.config import WvdConfig
+    from gen3r_bench.models.wvd.file import WvdFile
+    from gen3r_bench.models.wvd.folder import WvdFolder
+    from gen3r_bench.models.wvd.plan import plan
+
+    file = joint_file("wvd", checkpoint)
+    if file is not None:
+        opened = WvdFile(file, frozen_path)
+        return plan(opened.config, num_frames=num_frames, image_size=opened.image_size, dtype=torch.float32)
+    official = checkpoint in {None, OFFICIAL}
+    config = WvdConfig.official() if official else WvdFolder(Path(str(checkpoint)).expanduser()).config
+    return plan(config, num_frames=num_frames, image_size=image_size, dtype=dtype)

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 PLANS: Final = {
     "aether": "gen3r_bench.baselines.aether",
-    "gen3r": "gen3r_bench.models.gen3r.plan",
+    "gen3r": "gen3r_bench.baselines.gen3r",
+    "gen3r-two-stage": "gen3r_bench.baselines.gen3r_two_stage",
+    "gen3r-without-kl": "gen3r_bench.baselines.gen3r_without_kl",
     "lvsm": "gen3r_bench.baselines.lvsm",
-    "wvd": "gen3r_bench.models.wvd.plan",
+    "vggt": "gen3r_bench.baselines.vggt",
+    "wvd": "gen3r_bench.baselines.wvd",
 }
 """Methods with a plan, and the module whose ``plan_checkpoint`` makes it."""
 

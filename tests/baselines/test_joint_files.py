@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gen3r_bench.baselines.gen3r_without_kl import Gen3rWithoutKl
 from gen3r_bench.baselines.joint_clips import JointMethod
 from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.baselines.wvd import Wvd
+from gen3r_bench.cli.plan import PLANS
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Method
 from gen3r_bench.models.checkpoint import weights_sha256
@@ -217,6 +219,21 @@ def test_our_own_checkpoint_tells_its_licence_and_data(
     ours: Method = kind.load("reference", device="cpu")
     assert (ours.contract.native_frames, ours.contract.native_size) == (13, (64, 64))
     assert ours.contract.method_id == name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_plan_of_a_file_is_at_its_own_size(name: str, files: dict[str, Path]) -> None:
+    clip: dict[str, Any] = {"num_frames": FRAMES, "dtype": torch.bfloat16}
+    plan_checkpoint = import_module(PLANS[name]).plan_checkpoint
+    made = plan_checkpoint(str(files[name]), image_size=(560, 560), **clip)
+    parts = ["wan_vae", "text_encoder", "clip_image_encoder", "transformer", "wan_vae"]
+    more = {"wvd": ["wan_vae"], "gen3r-two-stage": ["vggt", "vggt"]}.get(name, ["geo_adapter", "vggt"])
+    assert [stage.part for stage in made.stages] == [*parts, *more]
+    transformer = made.stages[3]
+    assert transformer.weight_bytes == 4 * transformer.parameters  # float32, whatever is asked for
+    assert made == plan_checkpoint(str(files[name]), image_size=(64, 64), **clip)
+    with pytest.raises(InputError, match="nowhere"):
+        plan_checkpoint("nowhere", image_size=(64, 64), **clip)
 
 
 def test_shipped_networks_lie_in_the_package() -> None:

@@ -186,4 +186,15 @@ def test_the_plan_of_a_folder_in_words(tmp_path: Path) -> None:
     for word in ("denoising", "geo_adapter", "stored as kept in memory", "GEN3R_BENCH_OFFLOAD=all"):
         assert word in text
     with pytest.raises(InputError, match="expected a method with a plan: aether, gen3r"):
-        invoke("plan", "vggt")
+        invoke("plan", "freeze")
+
+
+def test_the_plan_of_vggt() -> None:
+    content = json.loads(invoke("plan", "vggt@reference", "--frames", "13", "--json"))
+    assert [row["part"] for row in content["stages"]] == ["vggt", "vggt"]
+    assert "13 frames of 64 x 64" in content["stages"][0]["stage"]
+    assert content["totals"]["parameters"] == content["stages"][0]["parameters"]
+    shorter = json.loads(invoke("plan", "vggt@reference", "--frames", "1", "--json"))
+    assert shorter["stages"][0]["work_bytes"] < content["stages"][0]["work_bytes"]
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        invoke("plan", "vggt@nowhere")

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_scene
 from tiny_wvd import write_wvd_folder
 
+from gen3r_bench.baselines.wvd import plan_checkpoint
 from gen3r_bench.cli.plan import PLANS
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.joint.conditioning import Axis, parted
@@ -20,7 +21,7 @@ from gen3r_bench.models.wan.vae import WanVae
 from gen3r_bench.models.wvd.config import WvdConfig
 from gen3r_bench.models.wvd.folder import WvdFolder
 from gen3r_bench.models.wvd.pipeline import WvdPipeline, decode_points, encode_points
-from gen3r_bench.models.wvd.plan import plan, plan_checkpoint
+from gen3r_bench.models.wvd.plan import plan
 
 FEW = Sampling(steps=2)
 FRAMES, SIDE = 5, 32

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from gen3r_bench.models.gen3r.config import Gen3rConfig
-from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder
+from gen3r_bench.models.gen3r.folder import PARTS
 from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
 from gen3r_bench.models.geometry_adapter import unpack_tokens
 from gen3r_bench.models.joint.plan import generation_stages, half_latent, plan_stages
 from gen3r_bench.models.plan import ModelPlan
-
-
-def plan_checkpoint(
-    checkpoint: str | None, *, num_frames: int, image_size: tuple[int, int], dtype: torch.dtype
-) -> ModelPlan:
-    """The plan of a checkpoint: "official" (or None), or the path of a folder; as ``plan``."""
-    config = Gen3rConfig.official() if checkpoint in {None, "official"} else Gen3rFolder(Path(str(checkpoint))).config
-    return plan(config, num_frames=num_frames, image_size=image_size, dtype=dtype)
 
 
 def plan(

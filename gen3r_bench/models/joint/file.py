@@ -312,7 +312,7 @@ class JointFile(JointCheckpoint[ConfigT]):
 
     def _check(self) -> None:
         content = self.content
-        self.config.check_clip(content.frames, (content.side, content.side))
+        self.config.check_clip(content.frames, self.image_size)
         with torch.device("meta"):
             own = FileNetworks.of_sizes(content.transformer, content.text, content.image)
         tensors = header_tensors(self.path)
@@ -338,6 +338,11 @@ class JointFile(JointCheckpoint[ConfigT]):
 
     def tokenizer(self) -> Tokenizer:
         return WordTokenizer(self.content.facts.words)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the frames that it was trained on."""
+        return self.content.side, self.content.side
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from gen3r_bench.models.joint.plan import generation_stages, half_latent, plan_stages
 from gen3r_bench.models.plan import ModelPlan
 from gen3r_bench.models.wvd.config import WvdConfig
-from gen3r_bench.models.wvd.folder import PARTS, WvdFolder
-
-
-def plan_checkpoint(
-    checkpoint: str | None, *, num_frames: int, image_size: tuple[int, int], dtype: torch.dtype
-) -> ModelPlan:
-    """The plan of the official size ("official" or None), or of the folder at a path; as ``plan``."""
-    config = WvdConfig.official() if checkpoint in {None, "official"} else WvdFolder(Path(str(checkpoint))).config
-    return plan(config, num_frames=num_frames, image_size=image_size, dtype=dtype)
+from gen3r_bench.models.wvd.folder import PARTS
 
 
 def plan(
