@@ -12,7 +12,7 @@ from gen3r_bench.cli import options
 
 
 def train(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="geometry-adapter, lvsm, vggt or wan-vae.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="Such as gen3r or vggt; a wrong one lists all.")],
     config: Annotated[
         str, typer.Option("--config", help="`reference`: what this package ships; `official`: the authors' sizes.")
     ] = "reference",

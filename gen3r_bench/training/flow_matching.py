@@ -1,6 +1,6 @@
 """Flow matching: how noisy a sample is, what the network is asked for, and how far off its answer is.
 
-A clean sample x and noise e make ``(1 - sigma) x + sigma e``; the network answers with the flow ``e - x``.
+A clean sample x and noise e make ``(1 - sigma) x + sigma e``; the network answers with the flow ``e - x``, or with x.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ LEVELS: Final = 1000
 """Noise levels that training knows; the network is told sigma times this number."""
 OUTLIER: Final = 50.0
 """Elements that are off by more do not count, as in Gen3R's released training code."""
+
+LEAST_SIGMA: Final = 0.2
+"""Errors of clean samples weigh no more at lower noise than at this: the flow's own weight has no bound."""
 
 
 def noise_levels(shift: float) -> Tensor:
@@ -56,6 +59,7 @@ def flow_error(flow: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
     return torch.where(error.abs() > OUTLIER, 0.0, error).square().mean()
 
 
-def one_step_estimate(flow: Tensor, noisy: Tensor, sigmas: Tensor) -> Tensor:
-    """The clean samples that a flow at one level points to: ``noisy - sigma flow``."""
-    return noisy - sigmas.view(-1, *[1] * (noisy.ndim - 1)) * flow
+def clean_error(found: Tensor, clean: Tensor, sigmas: Tensor) -> Tensor:
+    """Mean squared error of clean samples in units of the flow: divided by sigma, and by ``LEAST_SIGMA`` at least."""
+    divisor = sigmas.clamp(min=LEAST_SIGMA).view(-1, *[1] * (clean.ndim - 1))
+    return ((found.float() - clean.float()) / divisor).square().mean()

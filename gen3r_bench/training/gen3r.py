@@ -31,7 +31,7 @@ REFERENCE: Final = JointRecipe(
         steps=5000, learning_rate=1e-3, warmup_steps=200, decay_steps=4800, weight_decay=0.01, clip_norm=1.0
     ),
     shift=3.0,
-    style=ConditionStyle(fill="nearest", moment_gain=4.0, turn_gain=12.0),
+    style=ConditionStyle(fill="nearest", moment_gain=4.0, turn_gain=12.0, answer="clean"),
     autoencoder="reference",
     geometry="tokens",
     vggt="reference",

@@ -40,7 +40,7 @@ from gen3r_bench.models.wan.text import TextConfig, TextEncoder, Tokenizer
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
 from gen3r_bench.models.wvd.normalisation import DEFAULT, Normalisation
 from gen3r_bench.scene import SETTINGS, conditioning_indices
-from gen3r_bench.training.flow_matching import LEVELS, draw_sigmas, flow_error, noised
+from gen3r_bench.training.flow_matching import LEVELS, clean_error, draw_sigmas, flow_error, noised
 from gen3r_bench.training.frozen_clips import VARIANTS, FrozenClip, FrozenClips, FrozenNetworks
 from gen3r_bench.training.schedule import Schedule
 from gen3r_bench.training.sources import source_path
@@ -197,7 +197,7 @@ class JointRecipe(BaseModel):
 
     def losses(self, network: nn.Module, batch: JointBatch) -> dict[str, Tensor]:
         noisy = noised(batch.latents, batch.noise, batch.sigmas)
-        flow = network(
+        answer = network(
             noisy,
             batch.sigmas * LEVELS,
             condition=batch.condition,
@@ -205,11 +205,17 @@ class JointRecipe(BaseModel):
             image=batch.image,
             rays=batch.rays,
         )
-        losses = {"total": flow_error(flow, batch.latents, batch.noise)}
+
+        def error(found: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+            if self.style.answer == "clean":
+                return clean_error(found, clean, batch.sigmas)
+            return flow_error(found, clean, noise)
+
+        losses = {"total": error(answer, batch.latents, batch.noise)}
         if self.geometry != "none":
-            halves = zip(*(parted(part, self.axis) for part in (flow, batch.latents, batch.noise)), strict=True)
+            halves = zip(*(parted(part, self.axis) for part in (answer, batch.latents, batch.noise)), strict=True)
             for name, half in zip(("appearance", "geometry"), halves, strict=True):
-                losses[name] = flow_error(*half)
+                losses[name] = error(*half)
         return losses
 
     def _sample(self, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -17,8 +17,10 @@ from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.gen3r.folder import PARTS, Gen3rFolder, vggt_config
 from gen3r_bench.models.gen3r.pipeline import Clip, Gen3rPipeline
 from gen3r_bench.models.gen3r.plan import plan
+from gen3r_bench.models.joint.conditioning import ConditionStyle
 from gen3r_bench.models.joint.pipeline import ClipInputs, Sampling, parts_from_modules
 from gen3r_bench.models.vggt import VggtConfig
+from gen3r_bench.models.wan.transformer import JointDit
 
 GOLDENS = Path(__file__).parent / "goldens" / "gen3r_clip.json"
 FEW = Sampling(steps=3)
@@ -65,6 +67,19 @@ def test_a_clip_and_its_parts(pipeline: Gen3rPipeline) -> None:
     local = (points[2, 30, 40] - pose[:3, 3]) @ pose[:3, :3]
     assert local[2] == pytest.approx(clip.depth[2, 30, 40], rel=1e-4)
     assert (intrinsics @ local / local[2])[:2] == pytest.approx([40.5, 30.5], abs=1e-2)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_a_transformer_may_answer_with_clean_latents(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, guidance: float
+) -> None:
+    pipeline = Gen3rPipeline.from_checkpoint(Gen3rFolder(folder))
+    pipeline.config = dataclasses.replace(pipeline.config, style=ConditionStyle(answer="clean"))
+    clean = torch.linspace(-2, 2, 16 * 2 * 14 * 28).view(1, 16, 2, 14, 28)
+    # it knows the clip, whatever the noise: so every flow leads there
+    monkeypatch.setattr(JointDit, "flow", lambda *_: clean)
+    sampling = dataclasses.replace(FEW, guidance=guidance)
+    torch.testing.assert_close(pipeline.sample(inputs(), sampling), clean, atol=1e-5, rtol=1e-5)
 
 
 def test_the_released_numbers_frozen(pipeline: Gen3rPipeline) -> None:

@@ -130,8 +130,10 @@ def test_gains_enlarge_what_the_cameras_motion_changes(moment: float, turn: floa
     assert torch.allclose(rays[:, 3:] - rays[:1, 3:], turn * (plain[:, 3:] - plain[:1, 3:]), atol=1e-4)
 
 
-def test_gains_are_positive_and_fills_known() -> None:
+def test_gains_are_positive_and_fills_and_answers_known() -> None:
     wrong: Any = "grey"
+    with pytest.raises(InputError, match="answer 'grey'"):
+        ConditionStyle(answer=wrong)
     with pytest.raises(InputError, match="fill 'grey'"):
         ConditionStyle(fill=wrong)
     for gain in (0.0, float("nan")):

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from gen3r_bench.errors import InputError
 from gen3r_bench.training.flow_matching import (
     LEVELS,
+    LEAST_SIGMA,
     OUTLIER,
+    clean_error,
     draw_sigmas,
     flow_error,
     noise_levels,
     noised,
-    one_step_estimate,
 )
 
 
@@ -69,13 +70,13 @@ def test_every_level_is_as_likely_as_another() -> None:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=20, deadline=None)
-def test_the_right_flow_has_no_error_and_points_to_the_clean_sample(seed: int) -> None:
+def test_the_right_answer_has_no_error_and_leads_to_the_clean_sample(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     clean, noise = torch.randn(2, 4, 3, 2, generator=generator, dtype=torch.float64)
     sigmas = torch.rand(4, generator=generator, dtype=torch.float64)
     noisy = noised(clean, noise, sigmas)
     assert flow_error(noise - clean, clean, noise) == 0
-    assert torch.allclose(one_step_estimate(noise - clean, noisy, sigmas), clean)
+    assert clean_error(clean, clean, sigmas) == 0
     # Euler steps along the right flow lead to the clean sample from every level
     assert torch.allclose(noised(clean, noise, sigmas * 0.5), noisy - (sigmas * 0.5).view(-1, 1, 1) * (noise - clean))
 
@@ -89,3 +90,15 @@ def test_the_error_is_the_mean_square_without_outliers() -> None:
     assert flow.grad is not None
     assert flow.grad[1, :2].tolist() == [0, 0]
     assert flow.grad[0].tolist() == [0.25, -0.5, 0, 0.75]
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_an_error_of_clean_samples_is_that_of_the_flow_which_follows(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    clean, noise, found = torch.randn(3, 4, 3, 2, generator=generator, dtype=torch.float64)
+    sigmas = LEAST_SIGMA + (1 - LEAST_SIGMA) * torch.rand(4, generator=generator, dtype=torch.float64)
+    flow = (noised(clean, noise, sigmas) - found) / sigmas.view(-1, 1, 1)
+    assert float(clean_error(found, clean, sigmas)) == pytest.approx(float(flow_error(flow, clean, noise)), rel=1e-4)
+    # with less noise it weighs no more
+    assert clean_error(found, clean, sigmas * 0) == clean_error(found, clean, sigmas * 0 + LEAST_SIGMA)

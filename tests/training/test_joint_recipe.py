@@ -172,6 +172,14 @@ def test_the_loss_is_the_error_of_the_flow_and_of_its_halves(make: Make, axis: s
     }  # fmt: skip
 
 
+def test_the_loss_of_clean_answers(make: Make) -> None:
+    recipe = make(style=ConditionStyle(answer="clean"))
+    batch = recipe.draw_batch(draw())._replace(sigmas=torch.full((4,), 0.5))
+    assert all(float(loss) == 0 for loss in recipe.losses(Oracle(batch.latents), batch).values())
+    losses = recipe.losses(Oracle(batch.latents + 1), batch)
+    assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(dict.fromkeys(losses, 4.0), rel=1e-4)
+
+
 def test_a_recipe_without_geometry(make: Make) -> None:
     recipe = make(**ALONE)
     batch = recipe.draw_batch(draw())

@@ -22,6 +22,7 @@ from gen3r_bench.scene import Cameras
 
 Axis = Literal["width", "channel", "alone"]
 Fill = Literal["black", "nearest"]
+Answer = Literal["flow", "clean"]
 TEMPORAL_RATIO: Final = 4
 """Frames that one latent frame stands for; the first latent frame stands for the first frame alone."""
 SPATIAL_RATIO: Final = 8
@@ -32,27 +33,32 @@ _DIMENSIONS: Final = {"width": -1, "channel": 1}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionStyle:
-    """How a transformer is shown what is given; the defaults are those of the released Gen3R.
+    """How a transformer is shown what is given, and what it answers; the defaults are those of the released Gen3R.
 
     Attributes:
         fill: of the frames that are not visible: "black", or the "nearest" visible one (the earlier of two).
         moment_gain: by which the moments of rays are multiplied.
         turn_gain: by which the change of a pixel's direction since the first frame is multiplied.
+        answer: "flow", or the "clean" latents, of which the flow then follows.
 
     A small transformer that is trained for minutes does not find a turn of a degree in a unit vector: the gains are
-    numbers near the inverse of what such a clip shows.
+    numbers near the inverse of what such a clip shows. Nor has it the width to hand on all of the noise, which the flow
+    is made of.
 
     Raises:
-        InputError: on another fill, or a gain that is not positive.
+        InputError: on another fill or answer, or a gain that is not positive.
     """
 
     fill: Fill = "black"
     moment_gain: float = 1.0
     turn_gain: float = 1.0
+    answer: Answer = "flow"
 
     def __post_init__(self) -> None:
         if self.fill not in get_args(Fill):
             raise InputError(f"fill {self.fill!r}", expected=" or ".join(get_args(Fill)))
+        if self.answer not in get_args(Answer):
+            raise InputError(f"answer {self.answer!r}", expected=" or ".join(get_args(Answer)))
         if not (self.moment_gain > 0 and self.turn_gain > 0):
             raise InputError(f"gains {self.moment_gain} and {self.turn_gain}", expected="positive numbers")
 

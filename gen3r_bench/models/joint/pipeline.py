@@ -177,7 +177,10 @@ class JointPipeline(Generic[ConfigT]):
             )
             cameras = dit.embed_cameras(rays.to(self.parts.device))
             for step, timestep in enumerate(scheduler.timesteps):
-                flow = _guided_flow(dit, latents, timestep, condition, contexts, cameras, sampling.guidance)
+                answer = _guided(dit, latents, timestep, condition, contexts, cameras, sampling.guidance)
+                flow = answer
+                if self.config.style.answer == "clean":
+                    flow = (latents - answer) / (timestep / scheduler.config.num_train_timesteps)
                 latents = scheduler.step(flow, timestep, latents, return_dict=False)[0]
                 if on_step is not None:
                     on_step(step + 1, sampling.steps)
@@ -243,7 +246,7 @@ class JointPipeline(Generic[ConfigT]):
             return cast("Tensor", cast("ImageEncoder", module)(first))
 
 
-def _guided_flow(
+def _guided(
     dit: JointDit,
     latents: Tensor,
     timestep: Tensor,
@@ -252,16 +255,16 @@ def _guided_flow(
     cameras: Tensor,
     guidance: float,
 ) -> Tensor:
-    """Flow towards the prompt and away from the negative one; both passes see the same frames and cameras.
+    """Answer towards the prompt and away from the negative one; both passes see the same frames and cameras.
 
     One pass after the other: at the paper's size a pass fills the device, so a batch of two only takes more memory.
     """
     time = timestep.expand(len(latents))
-    flow = dit.flow(latents, time, condition, contexts[0], cameras).float()
+    answer = dit.flow(latents, time, condition, contexts[0], cameras).float()
     if len(contexts) == 1:
-        return flow
+        return answer
     without = dit.flow(latents, time, condition, contexts[1], cameras).float()
-    return without + guidance * (flow - without)
+    return without + guidance * (answer - without)
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
