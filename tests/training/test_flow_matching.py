@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.training.flow_matching import (
-    LEVELS,
     LEAST_SIGMA,
+    LEVELS,
     OUTLIER,
     clean_error,
     draw_sigmas,
