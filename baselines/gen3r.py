@@ -58,7 +58,7 @@ class Gen3r(JointMethod):
         cameras="optional",
         prompt="optional",
         returns=("rgb", "depth", "cameras"),
-        checkpoints=(OFFICIAL, f"{OFFICIAL}{TILED}"),
+        checkpoints=(OFFICIAL, f"{OFFICIAL}{TILED}", REFERENCE),
         native_frames=49,
         native_size=(560, 560),
         licence="as Gen3R's model card says (code MIT); VGGT-1B inside it is non-commercial",

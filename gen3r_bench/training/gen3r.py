@@ -40,7 +40,7 @@ REFERENCE: Final = JointRecipe(
     frames=13,
     clips=768,
     batch=8,
-    sampling=Sampling(steps=50, guidance=1.0),
+    sampling=Sampling(steps=2, guidance=1.0),
 )
 """Between this project's own VGGT, RGB autoencoder and geometry adapter."""
 
