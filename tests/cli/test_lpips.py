@@ -53,7 +53,7 @@ def test_without_weights_the_other_metrics_are_scored_and_with_them_lpips_is_app
     per_frame = lpips(freeze, scene.rgb)
     assert after["freeze"].scores["lpips@vgg"] == pytest.approx(per_frame.mean(), abs=1e-6)
     assert after["freeze"].scores["lpips@vgg/novel"] == pytest.approx(per_frame[1:].mean(), abs=1e-6)
-    assert set(after) == {*DIAGNOSTICS, "freeze", "lvsm@reference"}
+    assert set(after) == {*DIAGNOSTICS, "freeze", "gen3r@reference", "lvsm@reference"}
 
 
 def test_a_run_with_weights_scores_lpips_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
