@@ -10,7 +10,7 @@ from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_pa
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract
 
-FILE_LIBRARIES: Final = ("torch", "diffusers")
+FILE_LIBRARIES: Final = ("torch",)
 """What sampling needs where the checkpoint is a file."""
 SHIPPED: Final = (REFERENCE, "without-kl")
 """Names of networks that a file may have been trained beside, and that this package ships."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.joint.euler import shifted
 
 LEVELS: Final = 1000
 """Noise levels that training knows; the network is told sigma times this number."""
@@ -25,15 +26,14 @@ LEAST_SIGMA: Final = 0.2
 def noise_levels(shift: float) -> Tensor:
     """[LEVELS] sigmas, ascending to 1: even steps, bent towards noise by ``shift`` (1 leaves them even).
 
-    ``s`` becomes ``shift s / (1 + (shift - 1) s)``, as in diffusers' FlowMatchEulerDiscreteScheduler.
+    As in diffusers' FlowMatchEulerDiscreteScheduler.
 
     Raises:
         InputError: where ``shift`` is not positive.
     """
     if not shift > 0:
         raise InputError(f"a shift of {shift}", expected="a positive number, such as 2 (Gen3R's)")
-    even = torch.arange(1, LEVELS + 1, dtype=torch.float64) / LEVELS
-    return (shift * even / (1 + (shift - 1) * even)).float()
+    return torch.from_numpy(shifted(np.arange(1, LEVELS + 1) / LEVELS, shift)).float()
 
 
 def draw_sigmas(draw: np.random.Generator, count: int, shift: float) -> Tensor:

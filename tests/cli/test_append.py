@@ -27,7 +27,7 @@ def test_a_metric_is_appended_and_shown(folder: Path) -> None:
     before = (folder / "r/records.jsonl").read_bytes()
     done = gen3r_bench("score", "r", "--metrics", "ssim@torchmetrics", cwd=folder)
     assert "SSIM (torchmetrics)" in done.stdout
-    assert "Appended 5 scores to r; the earlier ones are untouched." in done.stderr
+    assert "Appended 6 scores to r; the earlier ones are untouched." in done.stderr
     assert (folder / "r/records.jsonl").read_bytes().startswith(before)
     run = read_run(folder / "r")
     assert all("ssim@torchmetrics/novel" in record.scores for record in run.records)

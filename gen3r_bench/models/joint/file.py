@@ -26,6 +26,7 @@ from gen3r_bench.models.folder import CONFIG_KEY, class_name, every, holds_confi
 from gen3r_bench.models.folder import safetensors_metadata as said_by
 from gen3r_bench.models.joint.checkpoint import SCHEDULER, VAE, ConfigT, JointCheckpoint, Part
 from gen3r_bench.models.joint.conditioning import ConditionStyle
+from gen3r_bench.models.joint.euler import EulerConfig, EulerFlow
 from gen3r_bench.models.joint.pipeline import Sampling
 from gen3r_bench.models.joint.words import WordTokenizer
 from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
@@ -335,6 +336,10 @@ class JointFile(JointCheckpoint[ConfigT]):
                 if key.startswith(prefix)
             }
         return self._fill(part, tensors, dtype, place=self.path)
+
+    def scheduler(self) -> EulerFlow:
+        """A fresh solver, as the file configures it."""
+        return EulerFlow(EulerConfig(**self.scheduler_config))
 
     def tokenizer(self) -> Tokenizer:
         return WordTokenizer(self.content.facts.words)
