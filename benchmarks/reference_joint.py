@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
+from reference_vggt import AUC, report
 
 from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.method import Method
 from gen3r_bench.metrics.image import psnr, ssim
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.protocols.conditioning import condition
-from gen3r_bench.protocols.geometry import GEOM_1VIEW, GEOM_2VIEW, SceneTruth
+from gen3r_bench.protocols.geometry import GEOM_1VIEW, GEOM_2VIEW, POINT_METRICS, SceneTruth
 from gen3r_bench.protocols.reconstruction import GEOM_RECON
 from gen3r_bench.protocols.scoring import score
 from gen3r_bench.registry import methods, metrics
 from gen3r_bench.scene import Prediction, Scene, conditioning_indices
-from gen3r_bench.stats import compare_paired, mean_interval
 
-ROWS: Final = ("gen3r@reference", "wvd@reference", "vggt@reference", "freeze")
-POINTS: Final = ("accuracy@fps20k", "completeness@fps20k", "chamfer@fps20k")
-AUC: Final = "auc30@hist1deg"
+ROWS: Final = ("gen3r@reference", "vggt@reference", "freeze")
 CARDS: Final = {"1view": GEOM_1VIEW, "2view": GEOM_2VIEW, "allview": GEOM_RECON}
 OTHER: Final = "1view, another scene's cameras"
 CAP_DB: Final = 60.0
@@ -51,7 +48,7 @@ def scores_of(scene: Scene, truth: SceneTruth, card: Card, prediction: Predictio
         found["psnr"] = float(np.minimum(psnr(prediction.rgb[places], scene.rgb[places]), CAP_DB).mean())
         found["ssim"] = float(ssim(prediction.rgb[places], scene.rgb[places]).mean())
     whole = prediction.world_from_cam is not None and len(prediction.frame_indices) == scene.num_frames
-    wanted = (*POINTS, AUC) if whole else POINTS
+    wanted = (*POINT_METRICS, AUC) if whole else POINT_METRICS
     values = score(card.model_copy(update={"metrics": wanted}), truth, prediction, metrics()).values
     return {**found, **{name: value for name, value in values.items() if np.isfinite(value)}}
 
@@ -76,31 +73,6 @@ def measure(rows: dict[str, Method], scenes: list[Scene]) -> dict[str, Scores]:
     return found
 
 
-def print_rows(found: dict[str, Scores]) -> None:
-    for name, scores in sorted(found.items()):
-        texts = []
-        for metric, values in scores.items():
-            interval = mean_interval({scene: [value] for scene, value in values.items()})
-            assert interval is not None
-            mean = np.mean(list(values.values()))
-            texts.append(f"{metric.partition('@')[0]} {mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]")
-        print(f"{name:48} {'  '.join(texts)}")
-
-
-def print_pairs(found: dict[str, Scores], pairs: Iterable[tuple[str, str]]) -> None:
-    for a, b in pairs:
-        for metric in (name for name in found.get(a, {}) if name in found.get(b, {})):
-            higher = not metric.startswith(("accuracy", "completeness", "chamfer"))
-            paired = compare_paired(found[a][metric], found[b][metric], higher_is_better=higher)
-            if paired.difference is None or paired.interval is None:
-                continue
-            reach = f"[{paired.interval.low:+.4f}, {paired.interval.high:+.4f}]"
-            print(
-                f"{metric.partition('@')[0]}: {a} - {b}: {paired.difference:+.4f} {reach}, p {paired.p_value:.2g}, "
-                f"better in {paired.wins} of {paired.n} scenes"
-            )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", action="append", help="row to measure, such as gen3r@PATH; again for more")
@@ -110,7 +82,6 @@ def main() -> None:
     scenes = [dataset.load(name, DEFAULT_PROFILE) for name in dataset.scene_ids()[: options.scenes]]
     rows = options.method or list(ROWS)
     found = measure({row: loaded(row) for row in rows}, scenes)
-    print_rows(found)
     generators = [row for row in rows if row.startswith(("gen3r", "wvd"))]
     pairs = [
         pair
@@ -124,7 +95,7 @@ def main() -> None:
     ]
     first = generators[0] if generators else ""
     pairs += [(f"{first} {setting}", f"{row} {setting}") for row in generators[1:] for setting in CARDS]
-    print_pairs(found, pairs)
+    report(found, [(a, b) for a, b in pairs if a in found and b in found])
 
 
 if __name__ == "__main__":
