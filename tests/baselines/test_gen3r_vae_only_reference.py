@@ -9,24 +9,21 @@ import re
 import numpy as np
 import pytest
 import torch
+from three_scenes import answer, chamfer, three_scenes
 
 from gen3r_bench.baselines.freeze import Freeze
 from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
 from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.baselines.vggt_clips import resized_images
-from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
-from gen3r_bench.method import Method
 from gen3r_bench.metrics.cameras import pose_auc, relative_pose_errors
-from gen3r_bench.metrics.geometry import score_points
 from gen3r_bench.models.geometry_adapter import pack_tokens
 from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.runs.rows import make_row
-from gen3r_bench.scene import Conditioning, Prediction, Scene
+from gen3r_bench.scene import Prediction, Scene
 from gen3r_bench.training.geometry_adapter import REFERENCE
 from gen3r_bench.training.release import recipe_sha256
 
-SCENES = ("test/001", "test/008", "test/014")
 WEIGHTS = shipped_weights("geometry-adapter")
 
 
@@ -37,18 +34,7 @@ def method() -> Gen3rVaeOnly:
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [MiniDataset().load(name, DEFAULT_PROFILE) for name in SCENES]
-
-
-def answer(method: Method, scene: Scene) -> Prediction:
-    return method.predict(Conditioning("allview", tuple(range(13)), scene.rgb, None, 13, (112, 112), "", 0))
-
-
-def chamfer(prediction: Prediction, scene: Scene) -> float:
-    """With a tenth of the protocol's points."""
-    points = prediction.world_points()
-    assert points is not None
-    return score_points(points, scene.points_world(), scene.valid, num_points=2000, voxel_size=0.03).chamfer
+    return three_scenes()
 
 
 def auc(prediction: Prediction, scene: Scene) -> float:

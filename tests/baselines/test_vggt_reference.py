@@ -8,22 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from three_scenes import answer, chamfer, three_scenes
 
 import gen3r_bench.baselines
 from gen3r_bench.baselines.freeze import Freeze
 from gen3r_bench.baselines.vggt import VggtMethod
-from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
-from gen3r_bench.method import Method
 from gen3r_bench.metrics.cameras import pose_auc, relative_pose_errors
-from gen3r_bench.metrics.geometry import score_points
 from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.runs.rows import make_row
-from gen3r_bench.scene import Conditioning, Prediction, Scene, Setting, conditioning_indices
+from gen3r_bench.scene import Scene
 from gen3r_bench.training.release import recipe_sha256
 from gen3r_bench.training.vggt import REFERENCE
 
 FOLDER = Path(gen3r_bench.baselines.__file__).parent / "weights"
-SCENES = ("test/001", "test/008", "test/014")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +30,7 @@ def method() -> VggtMethod:
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [MiniDataset().load(name, DEFAULT_PROFILE) for name in SCENES]
+    return three_scenes()
 
 
 def test_files_card_and_recipe_belong_together(method: VggtMethod) -> None:
@@ -61,23 +58,11 @@ def test_its_row_tells_its_own_licence_and_data(method: VggtMethod) -> None:
     assert VggtMethod.contract.training_sets == ("co3dv2", "dl3dv", "wildrgbd")
 
 
-def answer(method: Method, scene: Scene, setting: Setting) -> Prediction:
-    indices = conditioning_indices(setting, 13)
-    return method.predict(Conditioning(setting, indices, scene.rgb[list(indices)], None, 13, (112, 112), "", 0))
-
-
 def test_frames_are_reduced_to_what_it_was_trained_on(method: VggtMethod, scenes: list[Scene]) -> None:
     prediction = answer(method, scenes[0], "1view")
     assert prediction.adaptations == (
         "frames resized from 112 to 64 pixels (bicubic); depth comes back by nearest neighbour",
     )
-
-
-def chamfer(prediction: Prediction, scene: Scene) -> float:
-    """With a tenth of the protocol's points."""
-    points = prediction.world_points()
-    assert points is not None
-    return score_points(points, scene.points_world(), scene.valid, num_points=2000, voxel_size=0.03).chamfer
 
 
 def test_it_reconstructs_scenes_better_than_the_floor(method: VggtMethod, scenes: list[Scene]) -> None:

@@ -6,21 +6,17 @@ import hashlib
 
 import numpy as np
 import pytest
+from three_scenes import answer, chamfer, three_scenes
 
 from gen3r_bench.baselines.freeze import Freeze
 from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.baselines.wvd_vae_only import WvdVaeOnly
-from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.errors import InputError
-from gen3r_bench.method import Method
-from gen3r_bench.metrics.geometry import score_points
 from gen3r_bench.models.patch_autoencoder import PatchVideoAutoencoder
 from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.runs.rows import make_row
-from gen3r_bench.scene import Conditioning, Prediction, Scene
-
-SCENES = ("test/001", "test/008", "test/014")
+from gen3r_bench.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +26,7 @@ def method() -> WvdVaeOnly:
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [MiniDataset().load(name, DEFAULT_PROFILE) for name in SCENES]
-
-
-def answer(method: Method, scene: Scene) -> Prediction:
-    return method.predict(Conditioning("allview", tuple(range(13)), scene.rgb, None, 13, (112, 112), "", 0))
-
-
-def chamfer(prediction: Prediction, scene: Scene) -> float:
-    """With a tenth of the protocol's points."""
-    points = prediction.world_points()
-    assert points is not None
-    return score_points(points, scene.points_world(), scene.valid, num_points=2000, voxel_size=0.03).chamfer
+    return three_scenes()
 
 
 def test_it_is_the_two_shipped_networks_at_their_size(method: WvdVaeOnly) -> None:
