@@ -164,8 +164,8 @@ class JointRecipe(BaseModel):
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         if not isinstance(shipped, FileNetworks):
             return {CONFIG_KEY: json.dumps(self.model.to_json())}
-        sources = {"autoencoder": self.autoencoder, "adapter": self.adapter, "vggt": self.vggt}
         needed = ("autoencoder", "adapter", "vggt") if self.geometry == "tokens" else ("autoencoder",)
+        paths = self._frozen_paths()
         facts = FileFacts(
             class_name={"tokens": "Gen3r", "points": "Wvd", "none": "Video"}[self.geometry],
             words=self._words,
@@ -174,9 +174,7 @@ class JointRecipe(BaseModel):
             sampling=self.sampling,
             options={"axis": self.axis, "normalisation": self.normalisation} if self.geometry == "points" else {},
             parts={
-                _METHODS[name]: FrozenPart(
-                    checkpoint=str(sources[name]), sha256=weights_sha256(self._frozen_paths()[name])
-                )
+                _METHODS[name]: FrozenPart(checkpoint=str(self._sources[name]), sha256=weights_sha256(paths[name]))
                 for name in needed
             },
         )
@@ -320,12 +318,16 @@ class JointRecipe(BaseModel):
         dataset = MiniDataset()
         return vocabulary_of(dataset.train_scene(index, self._profile).prompt or "" for index in range(self.clips))
 
+    @property
+    def _sources(self) -> dict[str, str | None]:
+        """Whose networks the frozen ones are, by their fields."""
+        return {"autoencoder": self.autoencoder, "adapter": self.adapter, "vggt": self.vggt}
+
     def _frozen_paths(self) -> dict[str, Path]:
         """Of the frozen networks that this recipe needs, but for the encoders."""
         needed = {"tokens": ("autoencoder", "adapter", "vggt"), "points": ("autoencoder", "vggt")}
-        sources = {"autoencoder": self.autoencoder, "adapter": self.adapter, "vggt": self.vggt}
         return {
-            name: source_path(_METHODS[name], str(sources[name]))
+            name: source_path(_METHODS[name], str(self._sources[name]))
             for name in needed.get(self.geometry, ("autoencoder",))
         }
 

@@ -22,7 +22,7 @@ from torch import nn
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.autoencoder_checkpoint import autoencoder_config
 from gen3r_bench.models.checkpoint import header_tensors, load_exactly, read_safetensors, weights_sha256
-from gen3r_bench.models.folder import CONFIG_KEY, class_name, every, holds_config, read_config
+from gen3r_bench.models.folder import CONFIG_KEY, SIDE_KEY, class_name, every, holds_config, read_config
 from gen3r_bench.models.folder import safetensors_metadata as said_by
 from gen3r_bench.models.joint.checkpoint import SCHEDULER, VAE, ConfigT, JointCheckpoint, Part
 from gen3r_bench.models.joint.conditioning import ConditionStyle
@@ -33,10 +33,8 @@ from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
 from gen3r_bench.models.wan.text import TextConfig, TextEncoder, Tokenizer
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
 
-SIDE_KEY: Final = "side"
-"""In the metadata: height and width in pixels of the frames that it was trained on."""
 FRAMES_KEY: Final = "frames"
-"""There too: how many frames its clips had."""
+"""In the metadata, beside ``SIDE_KEY``: how many frames its clips had."""
 _FIX: Final = "take the file as it was trained, or train it again"
 Locate = Callable[[str, str], Path]
 """Of a frozen part's name (``wan-vae``) and checkpoint (``reference``), where its weights lie, or would lie."""
