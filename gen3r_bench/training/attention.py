@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def watched_attention(network: nn.Module, names: Sequence[str]) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """While open, the normalised queries and keys [N, heads, T, channels] of the named attentions come in, in order.
+def watched_attention(
+    network: nn.Module, names: Sequence[str], norms: tuple[str, str] = ("q_norm", "k_norm")
+) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """While open, the normalised queries and keys of the named attentions come in, in order, as their norms give them.
 
     Args:
         network: that has them.
-        names: of modules with a ``q_norm`` and a ``k_norm``, in the order in which they run.
+        names: of the attentions, in the order in which they run.
+        norms: names of the modules in them that normalise queries and keys.
     """
     queries: list[Tensor] = []
     keys: list[Tensor] = []
@@ -22,7 +25,7 @@ def watched_attention(network: nn.Module, names: Sequence[str]) -> Iterator[list
     hooks = []
     for name in names:
         attention = network.get_submodule(name)
-        for norm_name, kept in (("q_norm", queries), ("k_norm", keys)):
+        for norm_name, kept in zip(norms, (queries, keys), strict=True):
             norm = attention.get_submodule(norm_name)
             hooks.append(norm.register_forward_hook(lambda _module, _given, out, kept=kept: kept.append(out)))
     try:

@@ -19,9 +19,6 @@ LEVELS: Final = 1000
 OUTLIER: Final = 50.0
 """Elements that are off by more do not count, as in Gen3R's released training code."""
 
-LEAST_SIGMA: Final = 0.2
-"""Errors of clean samples weigh no more at lower noise than at this: the flow's own weight has no bound."""
-
 
 def noise_levels(shift: float) -> Tensor:
     """[LEVELS] sigmas, ascending to 1: even steps, bent towards noise by ``shift`` (1 leaves them even).
@@ -53,13 +50,36 @@ def noised(clean: Tensor, noise: Tensor, sigmas: Tensor) -> Tensor:
     return (1 - sigma) * clean + sigma * noise
 
 
-def flow_error(flow: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of a flow, over all elements; those off by more than ``OUTLIER`` count as right."""
+def flow_error(flow: Tensor, clean: Tensor, noise: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared error of a flow, over all elements; those off by more than ``OUTLIER`` count as right.
+
+    Args:
+        flow: [B, ...].
+        clean: of the same shape.
+        noise: of the same shape.
+        weights: of the squares, broadcast over them; None: one.
+    """
     error = flow.float() - (noise - clean).float()
-    return torch.where(error.abs() > OUTLIER, 0.0, error).square().mean()
+    return _mean_square(torch.where(error.abs() > OUTLIER, 0.0, error), weights)
 
 
-def clean_error(found: Tensor, clean: Tensor, sigmas: Tensor) -> Tensor:
-    """Mean squared error of clean samples in units of the flow: divided by sigma, and by ``LEAST_SIGMA`` at least."""
-    divisor = sigmas.clamp(min=LEAST_SIGMA).view(-1, *[1] * (clean.ndim - 1))
-    return ((found.float() - clean.float()) / divisor).square().mean()
+def clean_error(
+    found: Tensor, clean: Tensor, sigmas: Tensor, *, least_sigma: float, weights: Tensor | None = None
+) -> Tensor:
+    """Mean squared error of clean samples in units of the flow: divided by sigma, and by ``least_sigma`` at least.
+
+    Args:
+        found: [B, ...].
+        clean: of the same shape.
+        sigmas: [B].
+        least_sigma: errors weigh no more at lower noise than at this; the flow's own weight has no bound. At 1 every
+            noise level weighs the same.
+        weights: as ``flow_error``'s.
+    """
+    divisor = sigmas.clamp(min=least_sigma).view(-1, *[1] * (clean.ndim - 1))
+    return _mean_square((found.float() - clean.float()) / divisor, weights)
+
+
+def _mean_square(error: Tensor, weights: Tensor | None) -> Tensor:
+    square = error.square()
+    return (square if weights is None else weights * square).mean()

@@ -28,6 +28,7 @@ from gen3r_bench.models.wan.text import TextEncoder, Tokenizer
 from gen3r_bench.models.wvd.normalisation import Normalisation, fit_normaliser
 from gen3r_bench.scene import SETTINGS, Cameras, Scene, Setting, conditioning_indices, unproject_depth
 from gen3r_bench.training.augmentation import mirrored, reordered
+from gen3r_bench.training.matches import latent_matches
 
 VARIANTS: Final = 4
 """A clip as it is, mirrored, backwards, and both."""
@@ -119,6 +120,7 @@ class FrozenClip(NamedTuple):
         text: [n, dim] features of the prompt.
         image: [m, dim] features of the first frame.
         cameras: of the frames.
+        matches: see ``latent_matches``; None where none are asked for.
     """
 
     seen: Mapping[Setting, DiagonalGaussian]
@@ -126,6 +128,7 @@ class FrozenClip(NamedTuple):
     text: Tensor
     image: Tensor
     cameras: Cameras
+    matches: Tensor | None
 
 
 class FrozenClips:
@@ -138,6 +141,7 @@ class FrozenClips:
         appearance: what decides the answers about frames and prompts, as JSON: another value is another cache.
         geometry: the same of the answers about the geometry; None where there is none.
         profile: of the clips.
+        matched_patches: side in pixels of the patches whose places in the first frame are asked for, if any.
     """
 
     def __init__(
@@ -147,12 +151,15 @@ class FrozenClips:
         appearance: Mapping[str, Any],
         geometry: Mapping[str, Any] | None,
         profile: ClipProfile,
+        matched_patches: int | None = None,
     ) -> None:
         self._make = networks
+        self._matched_patches = matched_patches
         self._profile = profile
         self._dataset = MiniDataset()
         self._appearance = _Answers(appearance, profile)
         self._geometry = None if geometry is None else _Answers(geometry, profile)
+        self._matches = _Answers({"matched_patches": matched_patches}, profile)
 
     @cached_property
     def networks(self) -> FrozenNetworks:
@@ -171,12 +178,20 @@ class FrozenClips:
         if self._geometry is not None:
             answers = self._geometry.get(f"geometry-{name}", lambda: self.networks.geometry(scene()))
             geometry = _posterior(answers["geometry"])
+        matches = None
+        if (patch := self._matched_patches) is not None:
+            # float16: shares of whole pixels lose nothing that a softmax could tell
+            answers = self._matches.get(
+                f"matches-{name}", lambda: {"matches": latent_matches(scene(), patch).astype(np.float16)}
+            )
+            matches = torch.from_numpy(answers["matches"]).float()
         return FrozenClip(
             {setting: _posterior(seen[setting]) for setting in SETTINGS},
             geometry,
             torch.from_numpy(seen["text"]),
             torch.from_numpy(seen["image"]),
             Cameras(seen["world_from_cam"], seen["intrinsics"], self._profile.image_size),
+            matches,
         )
 
 

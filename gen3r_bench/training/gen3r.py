@@ -28,9 +28,14 @@ REFERENCE: Final = JointRecipe(
     text=TextConfig(vocab=128, dim=32, dim_attn=32, dim_ffn=64, num_heads=2, num_layers=1, num_buckets=8),
     image=ImageConfig(image_size=56, patch_size=14, dim=32, num_heads=2, num_layers=2),
     schedule=Schedule(
-        steps=5000, learning_rate=1e-3, warmup_steps=200, decay_steps=4800, weight_decay=0.01, clip_norm=1.0
+        steps=3000, learning_rate=1e-3, warmup_steps=100, decay_steps=2900, weight_decay=0.01, clip_norm=1.0
     ),
-    shift=3.0,
+    shift=6.0,
+    least_sigma=1.0,
+    weigh_channels="posterior",
+    matching_blocks=(1, 2),
+    matching_heads=2,
+    matching_weight=0.05,
     style=ConditionStyle(fill="nearest", moment_gain=4.0, turn_gain=12.0, answer="clean"),
     autoencoder="reference",
     geometry="tokens",
@@ -40,6 +45,7 @@ REFERENCE: Final = JointRecipe(
     frames=13,
     clips=768,
     batch=8,
+    start="reference",
     sampling=Sampling(steps=2, guidance=1.0),
 )
 """Between this project's own VGGT, RGB autoencoder and geometry adapter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
@@ -24,6 +25,7 @@ from gen3r_bench.models.gen3r.folder import Gen3rFolder
 from gen3r_bench.models.geometry_adapter import GeometryAdapter
 from gen3r_bench.models.joint.conditioning import (
     RELEASED,
+    SPATIAL_RATIO,
     Axis,
     ConditionStyle,
     camera_condition,
@@ -37,9 +39,10 @@ from gen3r_bench.models.joint.words import WordTokenizer, vocabulary_of
 from gen3r_bench.models.vggt_checkpoint import load_vggt
 from gen3r_bench.models.wan.image_encoder import ImageConfig, ImageEncoder
 from gen3r_bench.models.wan.text import TextConfig, TextEncoder, Tokenizer
-from gen3r_bench.models.wan.transformer import DitConfig, JointDit
+from gen3r_bench.models.wan.transformer import DitConfig, JointDit, rotary_phases, rotate
 from gen3r_bench.models.wvd.normalisation import DEFAULT, Normalisation
 from gen3r_bench.scene import SETTINGS, conditioning_indices
+from gen3r_bench.training.attention import matching_loss, watched_attention
 from gen3r_bench.training.flow_matching import LEVELS, clean_error, draw_sigmas, flow_error, noised
 from gen3r_bench.training.frozen_clips import VARIANTS, FrozenClip, FrozenClips, FrozenNetworks
 from gen3r_bench.training.schedule import Schedule
@@ -47,6 +50,9 @@ from gen3r_bench.training.sources import source_path
 
 _METHODS: Final = {"autoencoder": "wan-vae", "adapter": "geometry-adapter", "vggt": "vggt"}
 """Under which name the weights of each frozen network are known."""
+_NORMS: Final = ("norm_q", "norm_k")
+"""Of the transformer's attention."""
+_TRANSFORMER: Final = "transformer."
 ENCODER_SEED: Final = 1
 """Of the encoders that are drawn and never trained."""
 
@@ -62,6 +68,9 @@ class JointBatch(NamedTuple):
         text: [B, n, dim], zero behind a prompt's own tokens.
         image: [B, m, dim].
         rays: [B, 24, f, 8 h, 8 w].
+        weights: of squared errors, broadcast over the latents: [B, c, 1, 1, w].
+        matches: [B, n, m] where the n tokens are seen among the first m, those of the first latent frame; rows of zeros
+            where that is not told.
     """
 
     latents: Tensor
@@ -71,6 +80,8 @@ class JointBatch(NamedTuple):
     text: Tensor
     image: Tensor
     rays: Tensor
+    weights: Tensor
+    matches: Tensor
 
 
 class JointRecipe(BaseModel):
@@ -81,6 +92,10 @@ class JointRecipe(BaseModel):
     condition is always zero. Text and image encoder are drawn once and never trained: their features tell prompts
     and frames apart, and mean nothing else.
 
+    Beside the error of the latents stands a term that the authors' training lacks and that a short one needs to find
+    out what cameras mean: where a sample has cameras and frames are missing, a few attention heads are told where in
+    the first frame a token's patch is seen, which ``mini`` knows exactly (cross-entropy against ``latent_matches``).
+
     Attributes:
         method: whose transformer this is.
         model: its sizes.
@@ -88,6 +103,13 @@ class JointRecipe(BaseModel):
         image: sizes of the image encoder.
         schedule: how long, how fast.
         shift: of the noise levels, see ``noise_levels``.
+        least_sigma: see ``clean_error``; of no effect on flows.
+        weigh_channels: by how much a squared error of the appearance counts: "evenly", or as "posterior" says, in
+            proportion to 1 / the channel's variance in the clip's own posterior, with a mean of 1: how sure the
+            autoencoder is of a channel tells how much of the picture hangs on it. The geometry always counts evenly.
+        matching_blocks: blocks, counted from 0, whose attention is told.
+        matching_heads: how many heads of each, from the first on.
+        matching_weight: of that term; 0 leaves it out.
         style: how the transformer is shown what is given.
         autoencoder: of frames: "reference" (this project's own), "official", or a path.
         geometry: "tokens" of VGGT through an adapter, its "points" through ``autoencoder``, or "none".
@@ -102,8 +124,8 @@ class JointRecipe(BaseModel):
         clips: how many of ``mini``'s training scenes take part, each in four variants.
         batch: clips a step.
         encoders: of text and first frame: "drawn", or those of Gen3R's official folder, whose sizes are then given.
-        start: transformer to begin from: "official" (Wan2.1-Fun with camera control), or a path; input channels that it
-            lacks begin as zeros. None: drawn.
+        start: transformer to begin from: "official" (Wan2.1-Fun with camera control), "reference" (the shipped
+            ``gen3r-two-stage``), or a path; input channels that it lacks begin as zeros. None: drawn.
         sampling: how the released file says that clips are drawn; no part of the training.
     """
 
@@ -115,6 +137,11 @@ class JointRecipe(BaseModel):
     image: ImageConfig
     schedule: Schedule
     shift: float = Field(default=2.0, gt=0)
+    least_sigma: float = Field(default=0.2, gt=0, le=1)
+    weigh_channels: Literal["evenly", "posterior"] = "evenly"
+    matching_blocks: tuple[int, ...] = ()
+    matching_heads: int = Field(default=1, ge=1)
+    matching_weight: float = Field(default=0.0, ge=0)
     style: ConditionStyle = RELEASED
     autoencoder: str
     geometry: Literal["tokens", "points", "none"]
@@ -133,13 +160,14 @@ class JointRecipe(BaseModel):
     sampling: Sampling = Sampling()
 
     def facts(self) -> dict[str, Any]:
-        """With the hashes of the frozen networks' weights, where these are there."""
+        """With the hashes of the weights of the frozen networks and of the one it begins from, where they are there."""
+        named = self._frozen_paths()
+        if self.start is not None:
+            named["start"] = self._start_path(self.start)
         return {
             "recipe": "joint",
             **self.model_dump(mode="json", exclude={"sampling"}),
-            "frozen_sha256": {
-                name: weights_sha256(path) for name, path in self._frozen_paths().items() if path.exists()
-            },
+            "frozen_sha256": {name: weights_sha256(path) for name, path in named.items() if path.exists()},
             "data": f"mini {MINI_VERSION}, training scenes",
         }
 
@@ -150,7 +178,7 @@ class JointRecipe(BaseModel):
         network = JointDit(self.model)
         initialise(network)
         if self.start is not None:
-            begin_from(network, source_path("wan-fun", self.start))
+            begin_from(network, self._start_path(self.start))
         return network
 
     def shipped(self, network: nn.Module) -> nn.Module:
@@ -182,7 +210,9 @@ class JointRecipe(BaseModel):
 
     def draw_batch(self, draw: np.random.Generator) -> JointBatch:
         samples = [self._sample(draw) for _ in range(self.batch)]
-        latents, conditions, texts, images, rays = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        latents, conditions, texts, images, rays, weights, matches = (
+            torch.stack(parts) for parts in zip(*samples, strict=True)
+        )
         return JointBatch(
             latents=latents,
             noise=_normal(draw, latents.shape),
@@ -191,40 +221,63 @@ class JointRecipe(BaseModel):
             text=texts,
             image=images,
             rays=rays,
+            weights=weights,
+            matches=matches,
         )
 
     def losses(self, network: nn.Module, batch: JointBatch) -> dict[str, Tensor]:
         noisy = noised(batch.latents, batch.noise, batch.sigmas)
-        answer = network(
-            noisy,
-            batch.sigmas * LEVELS,
-            condition=batch.condition,
-            text=batch.text,
-            image=batch.image,
-            rays=batch.rays,
-        )
+        told = self.matching_blocks if self.matching_weight else ()
+        with watched_attention(network, [f"blocks.{block}.self_attn" for block in told], _NORMS) as watched:
+            answer = network(
+                noisy,
+                batch.sigmas * LEVELS,
+                condition=batch.condition,
+                text=batch.text,
+                image=batch.image,
+                rays=batch.rays,
+            )
 
-        def error(found: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+        def error(found: Tensor, clean: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
             if self.style.answer == "clean":
-                return clean_error(found, clean, batch.sigmas)
-            return flow_error(found, clean, noise)
+                return clean_error(found, clean, batch.sigmas, least_sigma=self.least_sigma, weights=weights)
+            return flow_error(found, clean, noise, weights)
 
-        losses = {"total": error(answer, batch.latents, batch.noise)}
+        parts = (answer, batch.latents, batch.noise, batch.weights.expand_as(answer))
+        losses = {"total": error(*parts)}
         if self.geometry != "none":
-            halves = zip(*(parted(part, self.axis) for part in (answer, batch.latents, batch.noise)), strict=True)
+            halves = zip(*(parted(part, self.axis) for part in parts), strict=True)
             for name, half in zip(("appearance", "geometry"), halves, strict=True):
                 losses[name] = error(*half)
+        if watched:
+            losses["matching"] = self._matching(watched, batch)
+            losses["total"] = losses["total"] + self.matching_weight * losses["matching"]
         return losses
 
-    def _sample(self, draw: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Latents, condition, text, image and rays of one clip; the draws have a fixed order."""
+    def _matching(self, watched: Sequence[tuple[Tensor, Tensor]], batch: JointBatch) -> Tensor:
+        grid = self._token_grid(batch.latents)
+        heads, width = self.model.num_heads, self.model.dim // self.model.num_heads
+        phases = rotary_phases(grid, width, self.model.halves, batch.latents.device)
+
+        def told(x: Tensor) -> Tensor:
+            """[B, told heads, tokens, channels], turned by their places as the attention turns them."""
+            return rotate(x.view(*x.shape[:-1], heads, width), phases).transpose(1, 2)[:, : self.matching_heads]
+
+        places = slice(batch.matches.shape[-1])
+        terms = [matching_loss(told(query), told(key), batch.matches, places) for query, key in watched]
+        return torch.stack(terms).mean()
+
+    def _sample(self, draw: np.random.Generator) -> tuple[Tensor, ...]:
+        """Latents, condition, text, image, rays, weights and matches of one clip; the draws have a fixed order."""
         clip = self._clips.clip(int(draw.integers(self.clips)), int(draw.integers(VARIANTS)))
         setting = SETTINGS[int(draw.integers(len(SETTINGS)))]
         without_cameras, without_prompt = draw.random() < self.drop_cameras, draw.random() < self.drop_prompt
         latents = _drawn(draw, clip.seen["allview"])
         given = _drawn(draw, clip.seen[setting])
+        weights = self._weights(clip.seen["allview"])
         if clip.geometry is not None:
             latents = joined(latents[None], _drawn(draw, clip.geometry)[None], self.axis)[0]
+            weights = joined(weights[None], torch.ones_like(weights)[None], self.axis)[0]
         mask = visibility_mask(
             conditioning_indices(setting, self.frames), self.frames, (given.shape[-2], given.shape[-1]), self.axis
         )
@@ -236,7 +289,35 @@ class JointRecipe(BaseModel):
             self._padded(self._no_prompt if without_prompt else clip.text),
             clip.image,
             self._rays(None if without_cameras else clip),
+            weights,
+            self._matches(None if without_cameras or setting == "allview" else clip, latents),
         )
+
+    def _weights(self, appearance: DiagonalGaussian) -> Tensor:
+        """[c, 1, 1, w] of the appearance's squared errors."""
+        precision = 1 / appearance.std.square().mean(dim=(1, 2, 3), keepdim=True)
+        if self.weigh_channels == "evenly":
+            precision = torch.ones_like(precision)
+        return (precision / precision.mean()).expand(-1, -1, -1, appearance.mean.shape[-1])
+
+    def _matches(self, clip: FrozenClip | None, latents: Tensor) -> Tensor:
+        """[tokens, tokens of the first latent frame]: the geometry's tokens look for the appearance's, never back."""
+        frames, rows, columns = self._token_grid(latents)
+        if not self.matching_weight:
+            return torch.zeros(0, 0)
+        matches = torch.zeros(frames, rows, columns, rows, columns)
+        if clip is not None:
+            assert clip.matches is not None
+            halves = columns // self.model.halves
+            known = clip.matches.view(frames, rows, halves, rows, halves)
+            matches[..., :halves] = known.repeat(1, 1, self.model.halves, 1, 1)
+        return matches.view(frames * rows * columns, rows * columns)
+
+    def _token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        frames, rows, columns = (
+            size // patch for size, patch in zip(latents.shape[-3:], self.model.patch_size, strict=True)
+        )
+        return frames, rows, columns
 
     def _rays(self, clip: FrozenClip | None) -> Tensor:
         cameras = None if clip is None else clip.cameras
@@ -267,6 +348,7 @@ class JointRecipe(BaseModel):
             appearance=appearance,
             geometry=None if self.geometry == "none" else geometry,
             profile=self._profile,
+            matched_patches=SPATIAL_RATIO * self.model.patch_size[1] if self.matching_weight else None,
         )
 
     def _networks(self) -> FrozenNetworks:
@@ -331,6 +413,10 @@ class JointRecipe(BaseModel):
             for name in needed.get(self.geometry, ("autoencoder",))
         }
 
+    @staticmethod
+    def _start_path(start: str) -> Path:
+        return source_path("wan-fun" if start == "official" else "gen3r-two-stage", start)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         missing = [name for name, path in (("vggt", self.vggt), ("adapter", self.adapter)) if path is None]
@@ -364,6 +450,10 @@ def begin_from(network: JointDit, path: Path) -> None:
         InputError: where anything else differs.
     """
     tensors = dict(read_safetensors(path))
+    if any(name.startswith(_TRANSFORMER) for name in tensors):  # a file of ``FileNetworks``
+        tensors = {
+            name.removeprefix(_TRANSFORMER): tensor for name, tensor in tensors.items() if name.startswith(_TRANSFORMER)
+        }
     own, given = network.patch_embedding.weight, tensors.get("patch_embedding.weight")
     if given is not None and given.ndim == own.ndim and given.shape[1] < own.shape[1]:
         wider = torch.zeros(len(given), own.shape[1], *given.shape[2:], dtype=given.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.joint.conditioning import TEMPORAL_RATIO
 from gen3r_bench.scene import Cameras, Scene, invert_rigid, unproject_depth
 
 FARTHEST_FLOW: Final = 1.0
@@ -50,6 +52,22 @@ def patch_matches(scene: Scene, target: int, views: Sequence[int], patch_size: i
         np.add.at(shares, (patch[seen], place, there[seen]), 1)
     shares /= np.maximum(shares.sum(axis=(1, 2), keepdims=True), 1)
     return shares.reshape(patches, -1)
+
+
+def latent_matches(scene: Scene, patch_size: int) -> NDArray[np.float32]:
+    """[1 + k, patches, patches]: where the patches of 1 + k latent frames are seen in the first frame of 1 + 4 k.
+
+    The mean of ``patch_matches`` over the four frames of a latent frame; the first one, which is the first frame, has
+    rows of zeros.
+
+    Raises:
+        InputError: where the scene has no depth.
+    """
+    patches = math.prod(side // patch_size for side in scene.image_size)
+    shares = np.zeros((1 + scene.num_frames // TEMPORAL_RATIO, patches, patches), dtype=np.float32)
+    for frame in range(1, scene.num_frames):
+        shares[(frame + TEMPORAL_RATIO - 1) // TEMPORAL_RATIO] += patch_matches(scene, frame, [0], patch_size)
+    return shares / TEMPORAL_RATIO
 
 
 def patch_flow(scene: Scene, view: int, patch_size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -206,8 +206,8 @@ def rotary_phases(grid: tuple[int, int, int], head_dim: int, halves: int, device
     return torch.polar(torch.ones_like(angle), angle).to(device=device, dtype=torch.complex64)
 
 
-def _rotate(x: Tensor, phases: Tensor) -> Tensor:
-    """[B, tokens, heads, head_dim] turned by their position: neighbouring channels are one complex number."""
+def rotate(x: Tensor, phases: Tensor) -> Tensor:
+    """[B, tokens, heads, head_dim] turned by ``rotary_phases``: neighbouring channels are one complex number."""
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * phases[:, None]).flatten(-2).to(x.dtype)
 
@@ -235,8 +235,8 @@ class Attention(nn.Module):
         return x.view(*x.shape[:-1], self.num_heads, -1)
 
     def forward(self, x: Tensor, phases: Tensor) -> Tensor:
-        query = _rotate(self._heads(self.norm_q(self.q(x))), phases)
-        key = _rotate(self._heads(self.norm_k(self.k(x))), phases)
+        query = rotate(self._heads(self.norm_q(self.q(x))), phases)
+        key = rotate(self._heads(self.norm_k(self.k(x))), phases)
         return cast("Tensor", self.o(_attend(query, key, self._heads(self.v(x)))))
 
 
@@ -330,7 +330,8 @@ class CameraAdapter(nn.Module):
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(config.camera_dim * 64, config.dim, 2, stride=2)
+        patch = config.patch_size[1:]
+        self.conv = nn.Conv2d(config.camera_dim * 64, config.dim, patch, stride=patch)
         self.residual_blocks = nn.Sequential(_CameraResidual(config.dim))
 
     def forward(self, rays: Tensor) -> Tensor:
