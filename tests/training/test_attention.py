@@ -54,3 +54,15 @@ def test_what_is_watched_comes_in_order_and_nothing_stays_behind() -> None:
     with pytest.raises(ZeroDivisionError), watched_attention(network, ["1"]):
         _ = 1 / 0
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_other_norms_have_other_names() -> None:
+    network = nn.ModuleDict({"attention": nn.ModuleDict({"norm_q": nn.Identity(), "norm_k": nn.Linear(2, 2)})})
+    x = torch.randn(1, 2)
+    with watched_attention(network, ["attention"], ("norm_q", "norm_k")) as watched:
+        network["attention"]["norm_q"](x)
+        network["attention"]["norm_k"](x)
+    assert torch.equal(watched[0][0], x)
+    assert watched[0][1].shape == (1, 2)
+    with pytest.raises(AttributeError, match="q_norm"), watched_attention(network, ["attention"]):
+        pass

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import mse_loss
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.training.flow_matching import (
-    LEAST_SIGMA,
     LEVELS,
     OUTLIER,
     clean_error,
@@ -76,7 +76,7 @@ def test_the_right_answer_has_no_error_and_leads_to_the_clean_sample(seed: int) 
     sigmas = torch.rand(4, generator=generator, dtype=torch.float64)
     noisy = noised(clean, noise, sigmas)
     assert flow_error(noise - clean, clean, noise) == 0
-    assert clean_error(clean, clean, sigmas) == 0
+    assert clean_error(clean, clean, sigmas, least_sigma=0.2) == 0
     # Euler steps along the right flow lead to the clean sample from every level
     assert torch.allclose(noised(clean, noise, sigmas * 0.5), noisy - (sigmas * 0.5).view(-1, 1, 1) * (noise - clean))
 
@@ -97,8 +97,24 @@ def test_the_error_is_the_mean_square_without_outliers() -> None:
 def test_an_error_of_clean_samples_is_that_of_the_flow_which_follows(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     clean, noise, found = torch.randn(3, 4, 3, 2, generator=generator, dtype=torch.float64)
-    sigmas = LEAST_SIGMA + (1 - LEAST_SIGMA) * torch.rand(4, generator=generator, dtype=torch.float64)
+    least = 0.3
+    sigmas = least + (1 - least) * torch.rand(4, generator=generator, dtype=torch.float64)
     flow = (noised(clean, noise, sigmas) - found) / sigmas.view(-1, 1, 1)
-    assert float(clean_error(found, clean, sigmas)) == pytest.approx(float(flow_error(flow, clean, noise)), rel=1e-4)
+    error = clean_error(found, clean, sigmas, least_sigma=least)
+    assert float(error) == pytest.approx(float(flow_error(flow, clean, noise)), rel=1e-4)
     # with less noise it weighs no more
-    assert clean_error(found, clean, sigmas * 0) == clean_error(found, clean, sigmas * 0 + LEAST_SIGMA)
+    silent = clean_error(found, clean, sigmas * 0, least_sigma=least)
+    assert silent == clean_error(found, clean, sigmas * 0 + least, least_sigma=least)
+    # at 1 all levels weigh the same: torch's own mean squared error
+    even = clean_error(found, clean, sigmas, least_sigma=1)
+    assert float(even) == pytest.approx(float(mse_loss(found.float(), clean.float())), rel=1e-5)
+
+
+def test_weights_count_an_element_more_or_not_at_all() -> None:
+    clean, found = torch.zeros(2, 3, 4), torch.arange(24.0).view(2, 3, 4)
+    weights = torch.tensor([0.0, 1.0, 2.0]).view(1, 3, 1)
+    expected = (found[:, 1].square().sum() + 2 * found[:, 2].square().sum()) / 24
+    sigmas = torch.ones(2)
+    assert clean_error(found, clean, sigmas, least_sigma=1, weights=weights) == expected
+    assert flow_error(found, clean, clean, weights) == expected
+    assert flow_error(found, clean, clean, torch.ones(1, 3, 1)) == flow_error(found, clean, clean)

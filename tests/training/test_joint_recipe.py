@@ -16,9 +16,11 @@ from tiny_frozen import write_adapter, write_autoencoder, write_vggt
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.joint.conditioning import ConditionStyle, camera_condition
 from gen3r_bench.models.joint.file import FileNetworks, read_file
 from gen3r_bench.models.joint.pipeline import Sampling
+from gen3r_bench.models.wan import transformer
 from gen3r_bench.models.wan.image_encoder import ImageConfig
 from gen3r_bench.models.wan.text import TextConfig
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
@@ -81,7 +83,10 @@ def test_a_batch_follows_from_its_draws(make: Make) -> None:
         "text": (4, 16, 24),
         "image": (4, 5, 32),
         "rays": (4, 24, 2, 16, 32),
+        "weights": (4, 16, 1, 1, 4),
+        "matches": (4, 0, 0),
     }
+    assert batch.weights.eq(1).all()
     assert all(torch.equal(a, b) for a, b in zip(batch, again, strict=True))
     assert not torch.equal(batch.latents, other.latents)
 
@@ -180,6 +185,93 @@ def test_the_loss_of_clean_answers(make: Make) -> None:
     assert {name: float(loss) for name, loss in losses.items()} == pytest.approx(dict.fromkeys(losses, 4.0), rel=1e-4)
 
 
+def test_channels_of_which_the_posterior_is_sure_weigh_more(make: Make) -> None:
+    recipe = make(clips=1, weigh_channels="posterior", style=ConditionStyle(answer="clean"), least_sigma=1.0)
+    batch = recipe.draw_batch(draw())
+    weights = batch.weights[:, :, 0, 0]
+    expected = []
+    for variant in range(4):
+        posterior = recipe._clips.clip(0, variant).seen["allview"]
+        precision = 1 / posterior.std.square().mean(dim=(1, 2, 3))
+        expected.append(precision / precision.mean())
+    distance = (weights[:, None, :, 0] - torch.stack(expected)).abs().amax(-1)
+    assert distance.amin(-1).max() < 1e-4
+    torch.testing.assert_close(weights[..., :2].mean(dim=(1, 2)), torch.ones(4))
+    assert weights[..., 2:].eq(1).all()  # the geometry
+
+    off = torch.zeros_like(batch.latents)
+    off[:, 5, ..., :2] = 1
+    losses = recipe.losses(Oracle(batch.latents + off), batch)
+    assert float(losses["appearance"]) == pytest.approx(float(weights[:, 5, 0].mean()) / 16, rel=1e-5)
+    assert float(losses["geometry"]) == 0
+    assert float(losses["total"]) == pytest.approx(float(losses["appearance"]) / 2)
+
+
+@pytest.mark.parametrize("axis", ["width", "alone"])
+def test_attention_is_told_where_the_first_frame_shows_a_patch(make: Make, axis: str) -> None:
+    told = {"matching_blocks": (1,), "matching_heads": 1, "matching_weight": 0.5, "side": 32, "drop_cameras": 0.5}
+    recipe = make(**{**told, "batch": 24, **(ALONE if axis == "alone" else {})})
+    batch = recipe.draw_batch(draw(4))
+    halves = 2 if axis == "width" else 1
+    first, tokens = 2 * 2 * halves, 2 * 2 * 2 * halves
+    assert batch.matches.shape == (24, tokens, first)
+    seen = {variant: recipe._clips.clip(scene, variant % 4).matches for variant in range(8) for scene in [variant // 4]}
+    for index, matches in enumerate(batch.matches):
+        every = batch.condition[index, 16:, 1, 0, 0].all()
+        silent = bool(every) or not batch.rays[index].any()
+        assert silent == (not matches.any())
+        if silent:
+            continue
+        grid = matches.view(2, 2, 2 * halves, 2, 2 * halves)
+        if axis == "width":  # both halves look for the appearance
+            assert torch.equal(grid[:, :, :2], grid[:, :, 2:])
+            assert not grid[..., 2:].any()
+        known = grid[:, :, :2, :, :2].reshape(2, 4, 4)
+        assert any(torch.equal(known, clip) for clip in seen.values() if clip is not None)
+
+    torch.manual_seed(0)
+    network = recipe.network()
+    with torch.no_grad():
+        losses = recipe.losses(network, batch)
+        rest = recipe.model_copy(update={"matching_weight": 0.0}).losses(network, batch)
+    assert "matching" not in rest
+    assert float(losses["total"]) == pytest.approx(float(rest["total"]) + 0.5 * float(losses["matching"]), rel=1e-5)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    before = float(losses["matching"])
+    for _ in range(10):
+        optimiser.zero_grad()
+        losses = recipe.losses(network, batch)
+        losses["matching"].backward()
+        optimiser.step()
+    assert float(losses["matching"].detach()) < before
+
+
+def test_what_is_told_is_what_the_attention_compares(make: Make) -> None:
+    """Oracle: the weights that torch's own attention gives, of the head that is told."""
+    recipe = make(matching_blocks=(0,), matching_heads=1, matching_weight=1.0, side=32, drop_cameras=0.0, batch=6)
+    batch, network = recipe.draw_batch(draw(2)), recipe.network()
+    torch.manual_seed(3)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    scores = []
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        identity = torch.eye(key.shape[1]).expand(*key.shape[:1], key.shape[2], -1, -1).transpose(1, 2)
+        weights = plain(query, key, identity.contiguous())
+        scores.append(weights.unflatten(-1, (key.shape[2], -1))[:, :, 0])
+        return plain(query, key, value)
+
+    plain = transformer._attend
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transformer, "_attend", attend)
+        losses = recipe.losses(network, batch)
+    weights = scores[0].detach()  # of the first block's attention among tokens
+    rows = batch.matches.sum(-1) > 0
+    places = batch.matches.shape[-1]
+    entropy = -(batch.matches * weights[..., :places].log()).sum(-1)[rows].mean()
+    assert float(losses["matching"].detach()) == pytest.approx(float(entropy), rel=1e-4)
+
+
 def test_a_recipe_without_geometry(make: Make) -> None:
     recipe = make(**ALONE)
     batch = recipe.draw_batch(draw())
@@ -217,8 +309,21 @@ def test_it_begins_from_a_transformer_with_fewer_channels(make: Make, tmp_path: 
     with torch.no_grad():
         expected = narrow(latents, condition=condition[:, :16], **given)
         torch.testing.assert_close(network(latents, condition=condition, **given), expected)
+    inside = tmp_path / "trained.safetensors"
+    text, image = make()._encoders
+    save_file(FileNetworks(narrow, text, image).state_dict(), inside)
+    same = JointDit(DitConfig.tiny())
+    begin_from(same, inside)
+    torch.testing.assert_close(same.state_dict(), network.state_dict())
     with pytest.raises(InputError, match="do not fit"):
         begin_from(JointDit(dataclasses.replace(DitConfig.tiny(), dim=96)), path)
+
+
+def test_what_it_begins_from_is_told_by_its_hash(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "base.safetensors"
+    save_file(JointDit(DitConfig.tiny()).state_dict(), path)
+    assert "start" not in make().facts()["frozen_sha256"]
+    assert make(start=str(path)).facts()["frozen_sha256"]["start"] == weights_sha256(path)
 
 
 def test_a_training_ends_in_a_file_that_says_everything(make: Make, tmp_path: Path) -> None:
@@ -267,7 +372,7 @@ def test_rows_differ_in_their_geometry_alone() -> None:
         (gen3r_without_kl.REFERENCE, {"method", "adapter"}),
         (
             gen3r_two_stage.REFERENCE,
-            {"method", "geometry", "axis", "vggt", "adapter", "model", "schedule", "drop_cameras"},
+            {"method", "geometry", "axis", "vggt", "adapter", "model", "schedule", "drop_cameras", "start"},
         ),
     ):
         other = recipe.model_dump()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from tiny import tiny_scene
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.scene import Cameras, Scene
-from gen3r_bench.training.matches import patch_flow, patch_matches
+from gen3r_bench.training.matches import latent_matches, patch_flow, patch_matches
 
 SIZE = (16, 24)
 
@@ -41,6 +43,27 @@ def test_views_share_a_row() -> None:
     assert shares.shape == (6, 12)
     assert shares[1, 1] == shares[1, 6 + 0] == 0.5
     np.testing.assert_array_equal(shares[0], np.eye(12)[0])
+
+
+def test_a_latent_frame_is_the_mean_of_its_four_frames() -> None:
+    """A wall that goes by, and stands still for the next four frames."""
+    places = [0, 0.4, 0.4, 0.8, 0.8, *[0.0] * 4]
+    poses = np.tile(np.eye(4), (9, 1, 1))
+    poses[:, 0, 3] = places
+    base = wall(0)
+    scene = dataclasses.replace(
+        base,
+        rgb=np.repeat(base.rgb[:1], 9, axis=0),
+        depth=np.repeat(base.depth[:1], 9, axis=0),
+        valid=np.repeat(base.valid[:1], 9, axis=0),
+        cameras=Cameras(poses, np.repeat(base.cameras.intrinsics[:1], 9, axis=0), SIZE),
+    )
+    shares = latent_matches(scene, 8)
+    assert shares.shape == (3, 6, 6)
+    assert not shares[0].any()
+    # moved 4 pixels to the right twice, and a whole patch twice: half and nothing of it is still where it was
+    np.testing.assert_array_equal(shares[1, 0], [(0.5 + 0.5) / 4, (0.5 + 0.5 + 1 + 1) / 4, 0, 0, 0, 0])
+    np.testing.assert_array_equal(shares[2], np.eye(6))
 
 
 def test_rows_are_shares_or_nothing() -> None:
