@@ -49,6 +49,7 @@ class Gen3rTwoStage(JointMethod):
         cameras="optional",
         prompt="optional",
         returns=("rgb", "depth", "cameras"),
+        checkpoints=(REFERENCE,),
         native_frames=49,
         native_size=(560, 560),
         training_sets=GEN3R_TRAINING_SETS,

@@ -44,6 +44,7 @@ class Wvd(JointMethod):
         cameras="optional",
         prompt="optional",
         returns=("rgb", "depth", "points", "cameras"),
+        checkpoints=(REFERENCE,),
         native_frames=49,
         native_size=(560, 560),
         training_sets=GEN3R_TRAINING_SETS,
@@ -70,9 +71,7 @@ class Wvd(JointMethod):
         from gen3r_bench.models.wvd.config import WvdConfig
         from gen3r_bench.models.wvd.folder import PARTS, WvdFolder
         from gen3r_bench.models.wvd.pipeline import WvdPipeline
-        from gen3r_bench.models.wvd.recovery import require_opencv
 
-        require_opencv()
         folder = WvdFolder(root)
         official = WvdConfig.official(folder.config.axis)
         return cls.of_checkpoint(
@@ -90,9 +89,7 @@ class Wvd(JointMethod):
 
         from gen3r_bench.models.wvd.file import WvdFile
         from gen3r_bench.models.wvd.pipeline import WvdPipeline
-        from gen3r_bench.models.wvd.recovery import require_opencv
 
-        require_opencv()
         return cls.of_file(WvdPipeline, WvdFile(file, frozen_path), device=device, tiled=tiled)
 
     def predict(self, conditioning: Conditioning) -> Prediction:

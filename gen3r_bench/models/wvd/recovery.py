@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,11 +97,10 @@ def recover_cameras(
     Raises:
         RecoveryError: where points of a frame are too few, lie in one place or on a line, are not those of a pinhole
             camera, or leave the focal length open (a single plane seen head-on).
-        InputError: on other shapes, or where OpenCV is not installed.
+        InputError: on other shapes.
     """
     options = options or RecoveryOptions()
     _check_shapes(points, usable)
-    require_opencv()
     frames, height, width = points.shape[:3]
     side = max(height, width)
     finite = np.isfinite(points).all(axis=-1)
@@ -135,16 +133,6 @@ def recover_cameras(
     return _in_first_camera(
         points, good, Cameras(world_from_cam, intrinsics, (height, width)), refined.sigma * size, options
     )
-
-
-def require_opencv() -> None:
-    """Raise InputError where OpenCV, which finds the first poses, is not installed."""
-    if importlib.util.find_spec("cv2") is None:
-        raise InputError(
-            "OpenCV is not installed",
-            expected="cv2, for poses from points",
-            fix="pip install opencv-python-headless",
-        )
 
 
 def _in_first_camera(
