@@ -27,8 +27,9 @@ UNPUBLISHED: Final = "no weights of the paper's RGB head were ever published"
 class VggtRgbHead(Method):
     """All frames through VGGT's aggregator, and back by a dense head that reads RGB from its tokens.
 
-    A checkpoint is the path of a head in one file, as ``train vggt-rgb-head`` writes it, with the VGGT that the file
-    names. Frames are resized to the side that it was trained at (the long side to whole patches) and back; recorded.
+    A checkpoint is "reference", this project's own, or the path of a head in one file, as ``train vggt-rgb-head``
+    writes it, with the VGGT that the file names. Frames are resized to the side that it was trained at (the long side to
+    whole patches) and back; recorded.
     """
 
     contract: ClassVar[Contract] = Contract(
@@ -37,6 +38,7 @@ class VggtRgbHead(Method):
         summary="All frames through VGGT's tokens and an RGB head: what the tokens still hold of the frames.",
         settings=("allview",),
         returns=("rgb",),
+        checkpoints=(REFERENCE,),
         licence="VGGT-1B is non-commercial",
         reference="Huang et al. 2026, arXiv 2601.04090, Table 9; Wang et al. 2025, arXiv 2503.11651",
     )

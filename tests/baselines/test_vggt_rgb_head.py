@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,12 +12,18 @@ from safetensors.torch import save_file
 from tiny_frozen import VGGT, write_vggt
 from tiny_gen3r import fill
 
+from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.baselines.vggt_rgb_head import VggtRgbHead, VggtRgbHeadReference
+from gen3r_bench.datasets.base import ClipProfile
+from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.errors import InputError
+from gen3r_bench.metrics.image import psnr
 from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.models.vggt.heads import RgbHead
 from gen3r_bench.models.vggt_checkpoint import load_vggt
 from gen3r_bench.scene import Conditioning
+from gen3r_bench.training.release import recipe_sha256
+from gen3r_bench.training.vggt_rgb_head import REFERENCE
 
 
 def write_head(folder: Path, **metadata: str) -> Path:
@@ -85,5 +92,21 @@ def test_what_is_no_head(folder: Path) -> None:
         VggtRgbHead.load(str(write_head(folder, config=json.dumps(other))), device="cpu")
 
 
-def test_the_reference_is_free() -> None:
-    assert VggtRgbHeadReference.contract.licence == "MIT"
+def test_the_shipped_head_belongs_to_its_card_and_recipe() -> None:
+    weights = shipped_weights("vggt-rgb-head")
+    card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == card["weights"]["sha256"]
+    assert card["recipe"] == json.loads(json.dumps(REFERENCE.facts()))
+    assert card["recipe_sha256"] == recipe_sha256(REFERENCE)
+
+
+def test_the_shipped_head_gives_frames_back_softly() -> None:
+    """On one scene; all forty are in docs/training.md."""
+    scene = MiniDataset().load("test/001", ClipProfile(frames=13, image_size=(64, 64)))
+    method = VggtRgbHead.load("reference", device="cpu")
+    assert isinstance(method, VggtRgbHeadReference)
+    assert method.contract.licence == "MIT"
+    answer = method.predict(Conditioning("allview", tuple(range(13)), scene.rgb, None, 13, (64, 64), None, 1))
+    assert answer.rgb is not None
+    mean_frame = np.broadcast_to(scene.rgb.mean(axis=(0, 1, 2)).astype(np.uint8), scene.rgb.shape)
+    assert float(psnr(answer.rgb, scene.rgb).mean()) > float(psnr(mean_frame, scene.rgb).mean()) + 3

@@ -105,7 +105,7 @@ def test_default_methods_ship_a_checkpoint_that_scores_under_the_protocol() -> N
     for name, wanted in (("geom-1view", True), ("geom-recon", True), ("pose-recon", True), ("appearance-1view", False)):
         assert ("vggt@reference" in default_method_specs([cards.load(name)])) == wanted
     generators = ["gen3r-two-stage@reference", "gen3r@reference", "wvd@reference"]
-    of_frames = [*generators, "wan-vae@reference"]
+    of_frames = [*generators, "vggt-rgb-head@reference", "wan-vae@reference"]
     assert sorted(default_method_specs([cards.load("rgb-recon")])) == sorted(of_frames)
     for name in ("geom-1view", "appearance-2view", "camera-1view", "free-1view", "pose-recon"):
         assert set(generators) <= set(default_method_specs([cards.load(name)]))
