@@ -28,8 +28,8 @@ class VggtRgbHead(Method):
     """All frames through VGGT's aggregator, and back by a dense head that reads RGB from its tokens.
 
     A checkpoint is "reference", this project's own, or the path of a head in one file, as ``train vggt-rgb-head``
-    writes it, with the VGGT that the file names. Frames are resized to the side that it was trained at (the long side to
-    whole patches) and back; recorded.
+    writes it, with the VGGT that the file names. Frames are resized to the side that it was trained at (the long side
+    to whole patches) and back; recorded.
     """
 
     contract: ClassVar[Contract] = Contract(
