@@ -85,12 +85,13 @@ def test_the_wheel_runs_the_main_job_outside_the_repository(wheel: Path, tmp_pat
         "import sys; from gen3r_bench.cli.main import main; import gen3r_bench; print(gen3r_bench.__file__); main()"
     )
     done = subprocess.run(
-        [place / "bin/python", "-c", script, "run", "--protocol", "geom-1view", "--limit", "1"],
+        [place / "bin/python", "-c", script, "run", "-p", "geom-1view", "-m", "vggt@reference", "--limit", "1"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
     assert "oracle" in done.stdout
+    assert "vggt@reference" in done.stdout  # weights are in the wheel too
 
 
 def test_an_editable_install_maps_every_folder(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import gen3r_bench
 from tiny import conditioned, tiny_scene
 from tiny_gen3r import write_folder
 
@@ -162,11 +163,9 @@ def test_five_protocols_end_to_end(folder: Path, tmp_path: Path) -> None:
         "        method.sampling = Sampling(steps=2)\n"
         "        return method\n"
     )
-    command = [str(Path(sys.executable).with_name("gen3r-bench")), "run", "--limit", "1", "--jobs", "1"]
-    command += [part for name in PROTOCOLS for part in ("--protocol", name)]
-    command += ["--method", f"few.py:Few@{folder}", "--out", "run", "--quiet"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert "Traceback" not in done.stderr
+    protocols = [part for name in PROTOCOLS for part in ("--protocol", name)]
+    method = ["--method", f"few.py:Few@{folder}", "--no-diagnostics"]
+    done = gen3r_bench("run", "--limit", 1, "--jobs", 1, *protocols, *method, "-o", "run", "-q", cwd=tmp_path)
     records = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
     ours = [record for record in records if record["row"].startswith("gen3r@")]
     assert {record["protocol"] for record in ours} == set(PROTOCOLS), done.stdout + done.stderr

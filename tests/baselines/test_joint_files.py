@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import gen3r_bench
 from tiny import conditioned, tiny_scene
 from tiny_files import FRAMES, SIDE, rewrite, write_file, write_frozen
 
@@ -245,11 +244,10 @@ def test_shipped_networks_lie_in_the_package() -> None:
 
 def test_rows_end_to_end(files: dict[str, Path], tmp_path: Path) -> None:
     """The real command on the embedded dataset, with weights that were never trained."""
-    command = [str(Path(sys.executable).with_name("gen3r-bench")), "run", "--limit", "1", "--jobs", "1", "--quiet"]
-    command += ["--protocol", "geom-1view", "--out", "run"]
-    command += ["--method", f"gen3r-two-stage@{files['gen3r-two-stage']}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert "Traceback" not in done.stderr
+    method = ["--method", f"gen3r-two-stage@{files['gen3r-two-stage']}", "--no-diagnostics"]
+    done = gen3r_bench(
+        "run", "--limit", 1, "--jobs", 1, "--protocol", "geom-1view", *method, "-o", "run", "-q", cwd=tmp_path
+    )
     records = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
     status = {record["row"]: record["status"] for record in records if record["row"].startswith("gen3r")}
     assert status == {"gen3r-two-stage@gen3r-two-stage.safetensors": "ok"}, done.stdout + done.stderr
@@ -257,8 +255,5 @@ def test_rows_end_to_end(files: dict[str, Path], tmp_path: Path) -> None:
 
 def test_a_file_that_was_changed_by_hand_is_one_line(files: dict[str, Path], tmp_path: Path) -> None:
     path = rewrite(files["gen3r"], tmp_path / "file.safetensors", frames="[0]")
-    command = [str(Path(sys.executable).with_name("gen3r-bench")), "run", "-p", "geom-1view", "-m", f"gen3r@{path}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    done = gen3r_bench("run", "-p", "geom-1view", "-m", f"gen3r@{path}", cwd=tmp_path, code=2)
     assert "file.safetensors: frames is '[0]'; expected a whole number above 0" in done.stderr

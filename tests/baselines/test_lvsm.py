@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import gen3r_bench
 from safetensors.torch import save_file
 from tiny import tiny_card, tiny_scene
 from tiny_lvsm import formula_lvsm
@@ -192,12 +193,9 @@ def test_plans_of_files_that_are_not_there_and_that_are(weights: Path, monkeypat
 def test_two_protocols_end_to_end(tmp_path: Path) -> None:
     """The real command on a tiny network: frames are scored in both settings, geometry is not its business."""
     save_file(formula_lvsm().state_dict(), tmp_path / "tiny.safetensors", metadata={"side": "32"})
-    command = [str(Path(sys.executable).with_name("gen3r-bench")), "run", "--method", "lvsm@tiny.safetensors"]
-    for protocol in ("appearance-1view", "appearance-2view", "geom-1view"):
-        command += ["--protocol", protocol]
-    command += ["--limit", "1", "--no-diagnostics", "--out", "r", "--quiet"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    protocols = ["-p", "appearance-1view", "-p", "appearance-2view", "-p", "geom-1view"]
+    method = ["--method", "lvsm@tiny.safetensors", "--no-diagnostics"]
+    gen3r_bench("run", *protocols, *method, "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
     records = {record.protocol: record for record in read_run(tmp_path / "r").records}
     for name in ("appearance-1view", "appearance-2view"):
         scores = records[name].scores

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import gen3r_bench
 from tiny import conditioned, tiny_scene
 from tiny_gen3r import tiny_modules as gen3r_modules
 from tiny_gen3r import write_parts
@@ -144,11 +145,11 @@ def test_two_rows_end_to_end(folder: Path, tmp_path: Path) -> None:
         "        method.sampling = Sampling(steps=1)\n"
         "        return method\n"
     )
-    command = [str(Path(sys.executable).with_name("gen3r-bench")), "run", "--limit", "1", "--jobs", "1"]
-    command += ["--protocol", "geom-recon", "--protocol", "camera-1view", "--method", f"few.py:Few@{folder}"]
-    command += ["--method", f"wvd-vae-only@{tmp_path / 'vae'}", "--out", "run", "--quiet"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert "Traceback" not in done.stderr
+    methods = ["--method", f"few.py:Few@{folder}", "--method", f"wvd-vae-only@{tmp_path / 'vae'}", "--no-diagnostics"]
+    done = gen3r_bench(
+        "run", "--limit", 1, "--jobs", 1, "-p", "geom-recon", "-p", "camera-1view", *methods, "-o", "run", "-q",
+        cwd=tmp_path,
+    )  # fmt: skip
     records = [json.loads(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
     status = {(r["row"].partition("@")[0], r["protocol"]): r["status"] for r in records if r["row"].startswith("wvd")}
     assert status == {

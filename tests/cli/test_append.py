@@ -1,4 +1,4 @@
-"""``gen3r-bench score RUN --metrics``: the real command, in a process of its own."""
+"""``gen3r-bench score RUN --metrics``: the real command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from cli.test_run import gen3r_bench
+from command_line import gen3r_bench, gen3r_bench_process
 from rich.console import Console
 
 from gen3r_bench.cli.run import print_reasons
@@ -18,16 +18,16 @@ from gen3r_bench.runs.store import read_run
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("append")
     gen3r_bench(
-        "run", "-p", "appearance-1view", "--limit", 1, "--keep-predictions", "--out", "r", "--quiet", cwd=folder
+        "run", "-p", "appearance-1view", "-m", "freeze", "--limit", 1, "--keep-predictions", "-o", "r", "-q", cwd=folder
     )
     return folder
 
 
 def test_a_metric_is_appended_and_shown(folder: Path) -> None:
     before = (folder / "r/records.jsonl").read_bytes()
-    done = gen3r_bench("score", "r", "--metrics", "ssim@torchmetrics", cwd=folder)
+    done = gen3r_bench_process("score", "r", "--metrics", "ssim@torchmetrics", cwd=folder)
     assert "SSIM (torchmetrics)" in done.stdout
-    assert "Appended 6 scores to r; the earlier ones are untouched." in done.stderr
+    assert "Appended 4 scores to r; the earlier ones are untouched." in done.stderr
     assert (folder / "r/records.jsonl").read_bytes().startswith(before)
     run = read_run(folder / "r")
     assert all("ssim@torchmetrics/novel" in record.scores for record in run.records)
@@ -57,9 +57,9 @@ def test_wrong_usage_is_explained(folder: Path, arguments: tuple[str, ...], mess
 
 
 def test_a_run_without_predictions_says_how_to_get_them(tmp_path: Path) -> None:
-    gen3r_bench("run", "-p", "appearance-1view", "--limit", 1, "--out", "r", "--quiet", cwd=tmp_path)
+    gen3r_bench("run", "-p", "appearance-1view", "-m", "freeze", "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
     error = gen3r_bench("score", "r", "--metrics", "ssim@torchmetrics", cwd=tmp_path, code=2).stderr
-    assert "gen3r-bench run -p appearance-1view --limit 1 --out r --quiet --keep-predictions --fresh" in error
+    assert "gen3r-bench run -p appearance-1view -m freeze --limit 1 -o r -q --keep-predictions --fresh" in error
 
 
 def test_a_reason_is_printed_word_for_word() -> None:

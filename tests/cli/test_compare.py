@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cli.test_run import gen3r_bench
+from command_line import gen3r_bench, gen3r_bench_process
 from reports.synthetic import ENOUGH, GEN3R, WVD, flat, write_run
 
 
@@ -19,7 +19,7 @@ def test_two_methods_of_a_run_and_two_runs(tmp_path: Path) -> None:
         environment={"python": "3.12.1"},
         scenes_in_full=40,
     )
-    done = gen3r_bench("compare", "a", "--method", "gen3r", "--method", "wvd", cwd=tmp_path)
+    done = gen3r_bench_process("compare", "a", "--method", "gen3r", "--method", "wvd", cwd=tmp_path)
     assert "A  gen3r@reference of a" in done.stdout
     assert "B  wvd@reference of a" in done.stdout
     assert "8/0/0" in done.stdout

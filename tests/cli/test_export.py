@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cli.test_run import gen3r_bench
+from command_line import gen3r_bench, gen3r_bench_process
 from reports.leaderboard.test_admission import make
 from small_runs import APPEARANCE, small_run
 
 
 def test_a_leaderboard_in_one_command(tmp_path: Path) -> None:
     small_run(tmp_path / "run", cards=(APPEARANCE,))
-    done = gen3r_bench("export", "run", "--to", "board", "--json", cwd=tmp_path)
+    done = gen3r_bench_process("export", "run", "--to", "board", "--json", cwd=tmp_path)
     said = json.loads(done.stdout)
     assert said["rows"] == ["near", "far", "freeze", "oracle"]
     assert said["scenes_with_pictures"] == {"b0": 2}

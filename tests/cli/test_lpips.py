@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from cli.test_run import gen3r_bench
+from command_line import gen3r_bench
 from random_backbones import write_backbone
 
-from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.metrics.perceptual import lpips
 from gen3r_bench.protocols.appearance import APPEARANCE_1VIEW
 from gen3r_bench.runs.store import read_run
 
 KEYS = {"lpips@vgg", "lpips@vgg/novel"}
+ROWS = ("-m", "freeze", "-m", "oracle", "--no-diagnostics")
+"""Two suffice, for a row takes seconds."""
 
 
 def test_without_weights_the_other_metrics_are_scored_and_with_them_lpips_is_appended(
@@ -23,8 +24,8 @@ def test_without_weights_the_other_metrics_are_scored_and_with_them_lpips_is_app
 ) -> None:
     root = tmp_path / "weights"
     monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(root))
-    command = ("run", "-p", "appearance-1view", "--limit", 1, "--out", "r", "--keep-predictions", "--quiet")
-    done = gen3r_bench(*command, cwd=tmp_path)
+    command = ("run", "-p", "appearance-1view", "--limit", 1, "-o", "r", "--keep-predictions", "-q")
+    done = gen3r_bench(*command, *ROWS, cwd=tmp_path)
     assert "run gen3r-bench weights fetch lpips-vgg" in " ".join(done.stdout.split())
     before = {record.row: record for record in read_run(tmp_path / "r").records}
     for record in before.values():
@@ -48,18 +49,18 @@ def test_without_weights_the_other_metrics_are_scored_and_with_them_lpips_is_app
         assert (facts["weights"], facts["device"], facts["backbone"]) == ("random-weights", "cpu", "vgg16-397923af.pth")
     assert after["oracle"].scores["lpips@vgg"] == 0
     mini = MiniDataset.open(None, {})
-    scene = mini.load(after["wobble"].scene_id, APPEARANCE_1VIEW.clip_plan("mini").profile())
+    scene = mini.load(after["oracle"].scene_id, APPEARANCE_1VIEW.clip_plan("mini").profile())
     freeze = scene.rgb[:1].repeat(scene.num_frames, axis=0)
     per_frame = lpips(freeze, scene.rgb)
     assert after["freeze"].scores["lpips@vgg"] == pytest.approx(per_frame.mean(), abs=1e-6)
     assert after["freeze"].scores["lpips@vgg/novel"] == pytest.approx(per_frame[1:].mean(), abs=1e-6)
-    assert set(after) == {*DIAGNOSTICS, "freeze", "gen3r@reference", "lvsm@reference"}
+    assert set(after) == {"freeze", "oracle"}
 
 
 def test_a_run_with_weights_scores_lpips_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(tmp_path / "weights"))
     write_backbone(tmp_path / "weights", "vgg")
-    gen3r_bench("run", "-p", "rgb-recon", "--limit", 1, "--out", "r", "--quiet", cwd=tmp_path)
+    gen3r_bench("run", "-p", "rgb-recon", *ROWS, "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
     run = read_run(tmp_path / "r")
     assert all("lpips@vgg" in record.scores for record in run.records)
     assert len(run.header.provenances) == 1
@@ -71,7 +72,7 @@ def test_a_run_with_weights_scores_lpips_at_once(tmp_path: Path, monkeypatch: py
 def test_a_wrong_file_of_weights_is_a_reason_and_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEN3R_BENCH_WEIGHTS", str(tmp_path / "weights"))
     write_backbone(tmp_path / "weights", "vgg", marked=False)
-    gen3r_bench("run", "-p", "rgb-recon", "--limit", 1, "--out", "r", "--quiet", cwd=tmp_path)
+    gen3r_bench("run", "-p", "rgb-recon", *ROWS, "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
     for record in read_run(tmp_path / "r").records:
         assert "is not the published file" in record.unsupported["lpips@vgg"]
         assert "psnr@8bit" in record.scores

@@ -7,14 +7,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from cli.test_run import METHOD, gen3r_bench
+from cli.test_run import METHOD
+from command_line import gen3r_bench, gen3r_bench_process
 
 from gen3r_bench.regression.golden import Golden, read_golden, reference_folder, write_golden
 
 
 def test_the_shipped_goldens_hold_on_this_machine(tmp_path: Path) -> None:
     """The gate itself, as CI and the workflow file run it."""
-    done = gen3r_bench("regress", "--json", "--junit", "gate.xml", cwd=tmp_path)
+    done = gen3r_bench_process("regress", "--json", "--junit", "gate.xml", cwd=tmp_path)
     found = json.loads(done.stdout)
     assert found["ok"], done.stdout
     assert {Path(one["file"]).name for one in found["goldens"]} == {p.name for p in reference_folder().glob("*.json")}

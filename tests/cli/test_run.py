@@ -1,4 +1,4 @@
-"""The real command, in a process of its own."""
+"""The main job as a command: in a process of its own where that matters, else in this one."""
 
 from __future__ import annotations
 
@@ -11,28 +11,15 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from command_line import gen3r_bench, gen3r_bench_process
 from samples import redkitchen_folder
 
+from gen3r_bench import registry
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
+from gen3r_bench.runs.plan import Plan
 from gen3r_bench.runs.store import read_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMAND = str(Path(sys.executable).with_name("gen3r-bench"))
-
-
-def gen3r_bench(*arguments: object, cwd: Path, code: int = 0, path: Path | None = None) -> subprocess.CompletedProcess:
-    """Run the command, check its exit code, and that no traceback ever reaches the user."""
-    environment = {**os.environ, "COLUMNS": "100"}
-    if path is not None:
-        environment["PYTHONPATH"] = str(path)
-    done = subprocess.run(
-        [COMMAND, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done
-
-
 METHOD = """
 import numpy as np
 from gen3r_bench.method import Contract, Method
@@ -57,7 +44,8 @@ class Still(Method):
 
 
 def test_the_main_job_then_its_table(tmp_path: Path) -> None:
-    done = gen3r_bench("run", "--protocol", "geom-1view", "--limit", 2, cwd=tmp_path)
+    command = ("run", "--protocol", "geom-1view", "--method", "freeze", "--limit", 2)
+    done = gen3r_bench_process(*command, cwd=tmp_path)
     assert "oracle (diagnostic)" in done.stdout
     assert "Chamfer" in done.stdout
     assert "Partial run" in done.stdout
@@ -65,20 +53,38 @@ def test_the_main_job_then_its_table(tmp_path: Path) -> None:
     assert "Next: gen3r-bench table --table 2 --runs runs/geom-1view-mini" in " ".join(done.stderr.split())
     run = read_run(tmp_path / "runs/geom-1view-mini")
     assert {record.status for record in run.records} == {"ok"}
-    assert run.header.command == "gen3r-bench run --protocol geom-1view --limit 2"
+    assert run.header.command == "gen3r-bench run --protocol geom-1view --method freeze --limit 2"
     before = (tmp_path / "runs/geom-1view-mini/records.jsonl").read_bytes()
-    again = gen3r_bench("run", "--protocol", "geom-1view", "--limit", 2, cwd=tmp_path)
+    again = gen3r_bench(*command, cwd=tmp_path)
     assert (tmp_path / "runs/geom-1view-mini/records.jsonl").read_bytes() == before
     assert again.stdout == done.stdout
-    table = gen3r_bench("table", "--table", 2, "--runs", "runs/geom-1view-mini", cwd=tmp_path)
+    table = gen3r_bench_process("table", "--table", 2, "--runs", "runs/geom-1view-mini", cwd=tmp_path)
     assert "1.1047" in table.stdout
     assert "oracle" in table.stdout
     assert run.header.protocols[0].hash in table.stdout
 
 
+def test_without_a_method_every_shipped_network_that_can_score_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Plan] = []
+    monkeypatch.setattr("gen3r_bench.cli.run.carry_out", lambda plan, *rest, **options: planned.append(plan))
+    gen3r_bench("run", "--protocol", "geom-1view", cwd=tmp_path)
+    contracts = [registry.methods().load(name).contract for name in registry.methods().names()]
+    able = {
+        f"{contract.method_id}@reference"
+        for contract in contracts
+        if "reference" in contract.checkpoints
+        and "1view" in contract.settings
+        and ("points" in contract.returns or {"depth", "cameras"} <= set(contract.returns))
+    }
+    assert {"gen3r@reference", "vggt@reference"} <= able
+    assert {row.entry.label for row in planned[0].rows} == {*able, *DIAGNOSTICS, "freeze"}
+
+
 def test_the_readmes_table_is_what_its_command_gives(tmp_path: Path) -> None:
     # one network's row, for the time: those that are compared here are in every table
-    done = gen3r_bench("run", "--protocol", "geom-1view", "--method", "vggt@reference", cwd=tmp_path)
+    done = gen3r_bench_process("run", "--protocol", "geom-1view", "--method", "vggt@reference", cwd=tmp_path)
     assert not read_run(tmp_path / "runs/geom-1view-mini").header.partial
 
     def rows(text: str) -> dict[str, list[float]]:
@@ -103,7 +109,7 @@ def test_fresh_moves_the_old_run_aside(tmp_path: Path) -> None:
 
 
 def test_quiet_says_nothing_but_the_table(tmp_path: Path) -> None:
-    done = gen3r_bench("run", "-p", "geom-1view", "--limit", 1, "--quiet", cwd=tmp_path)
+    done = gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 1, "--quiet", cwd=tmp_path)
     assert done.stderr == ""
     assert "Chamfer" in done.stdout
 
@@ -128,7 +134,7 @@ def test_kept_predictions_score_the_same_from_their_folder(tmp_path: Path) -> No
         "run", "-p", "geom-1view", "-m", "still.py:Still", "--limit", 2, "--keep-predictions", "-o", "r", "-q",
         cwd=tmp_path,
     )  # fmt: skip
-    gen3r_bench(
+    gen3r_bench_process(
         "score", "-p", "geom-1view", "--dataset", "mini", "--predictions",
         "r/predictions/still/1view-cameras-given/seed-42/mini", "--name", "elsewhere", "--limit", 2, "-o", "s",
         cwd=tmp_path,
@@ -161,13 +167,13 @@ def test_a_third_party_package_appears_and_runs(tmp_path: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: still-package\nVersion: 0.3\n")
     (info / "entry_points.txt").write_text("[gen3r_bench.methods]\nstill = still_module:Still\n")
     (site / "still_module.py").write_text(METHOD)
-    listed = gen3r_bench("ls", "methods", "--json", cwd=tmp_path, path=site)
+    listed = gen3r_bench_process("ls", "methods", "--json", cwd=tmp_path, path=site)
     (still,) = [row for row in json.loads(listed.stdout) if row["method_id"] == "still"]
     assert still["source"] == "still-package"
-    gen3r_bench("run", "-p", "geom-1view", "-m", "still", "--limit", 1, "-o", "r", cwd=tmp_path, path=site)
+    gen3r_bench_process("run", "-p", "geom-1view", "-m", "still", "--limit", 1, "-o", "r", cwd=tmp_path, path=site)
     assert read_run(tmp_path / "r").header.row("still").source == "still-package 0.3"
     (info / "entry_points.txt").write_text("[gen3r_bench.methods]\nfreeze = still_module:Still\n")
-    clash = gen3r_bench("ls", "methods", cwd=tmp_path, path=site, code=2)
+    clash = gen3r_bench_process("ls", "methods", cwd=tmp_path, path=site, code=2)
     assert "'freeze' is registered twice" in clash.stderr
 
 
@@ -222,7 +228,7 @@ def test_the_released_backend_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_run_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should go")
-    done = gen3r_bench("run", "-p", "geom-1view", "--limit", 1, cwd=tmp_path, code=2)
+    done = gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 1, cwd=tmp_path, code=2)
     assert "cannot open runs/geom-1view-mini/records.jsonl" in done.stderr
 
 
@@ -272,25 +278,26 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 def test_a_real_capture_at_the_papers_size(tmp_path: Path, shared_dir: Path) -> None:
     redkitchen_folder(shared_dir, tmp_path / "captures")
     gen3r_bench(
-        "run", "-p", "geom-recon", "-p", "geom-1view", "-p", "camera-1view", "-m", "freeze", "--dataset", "folder",
+        "run", "-p", "geom-1view", "-p", "camera-1view", "-m", "freeze", "--dataset", "folder",
         "--data-root", "captures", "-o", "r", cwd=tmp_path,
     )  # fmt: skip
     run = read_run(tmp_path / "r")
     assert {record.status for record in run.records} == {"ok"}
     assert not run.header.partial
     scores = {(record.protocol, record.row): record for record in run.records}
-    for protocol in ("geom-recon", "geom-1view"):
-        chamfer = [scores[protocol, row].scores["chamfer@fps20k"] for row in ("oracle", "resample", "wobble", "freeze")]
-        assert chamfer[0] < 1e-6
-        assert chamfer == sorted(chamfer)
-        assert scores[protocol, "resample"].alignment.n_pixels > 10_000_000
+    # geom-recon's card scores the same points by the same recipe, and takes as long again
+    rows = ("oracle", "resample", "wobble", "freeze")
+    chamfer = [scores["geom-1view", row].scores["chamfer@fps20k"] for row in rows]
+    assert chamfer[0] < 1e-6
+    assert chamfer == sorted(chamfer)
+    assert scores["geom-1view", "resample"].alignment.n_pixels > 10_000_000
     auc = [scores["camera-1view", row].scores["auc30@hist1deg"] for row in ("oracle", "wobble", "freeze")]
     assert auc[0] == 1
     assert auc == sorted(auc, reverse=True)
 
 
 def test_json_instead_of_tables(tmp_path: Path) -> None:
-    done = gen3r_bench("run", "-p", "geom-1view", "--limit", 1, "--json", "-q", "-o", "r", cwd=tmp_path)
+    done = gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 1, "--json", "-q", "-o", "r", cwd=tmp_path)
     (table,) = json.loads(done.stdout)
     rows = {row["label"]: row["cells"] for group in table["row_groups"] for row in group["rows"]}
     measured = {record.row: record.scores for record in read_run(tmp_path / "r").records}

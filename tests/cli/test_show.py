@@ -1,27 +1,13 @@
-"""The real command, in a process of its own, on a run that kept its predictions."""
+"""The real command, on a run that kept its predictions."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import gen3r_bench, gen3r_bench_process
 from PIL import Image
-
-COMMAND = str(Path(sys.executable).with_name("gen3r-bench"))
-
-
-def gen3r_bench(*arguments: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        cwd=cwd, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +21,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_scene_becomes_a_picture_whose_path_is_printed(place: Path) -> None:
-    done = gen3r_bench("show", "kept", "--scene", "test/000", "--quiet", cwd=place)
+    done = gen3r_bench_process("show", "kept", "--scene", "test/000", "--quiet", cwd=place)
     assert (done.stdout, done.stderr) == ("test-000.png\n", "")
     with Image.open(place / "test-000.png") as picture:
         assert picture.width > 1500
@@ -57,7 +43,7 @@ def test_json_says_what_is_in_the_picture(place: Path) -> None:
     ("arguments", "message"),
     [
         (["kept", "-s", "test/00"], "unknown scene of the run 'test/00'; did you mean 'test/000'"),
-        (["kept", "-s", "test/000", "-o", "no/where.png"], "cannot write no/where.png"),
+        (["kept", "-s", "test/000", "-m", "freeze", "-o", "no/where.png"], "cannot write no/where.png"),
         (["kept"], "Missing option '--scene'"),
     ],
 )

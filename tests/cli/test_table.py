@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli.test_run import gen3r_bench
+from command_line import gen3r_bench, gen3r_bench_process
 from reports.synthetic import ENOUGH, FREEZE, GEN3R, WVD, flat, write_run
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_table_is_written_checked_and_found_out(folder: Path) -> None:
     arguments = ("--table", 2, "--runs", "mine", "--ci", "low-high", "--format", "latex", "--out", "table.txt")
     assert gen3r_bench("table", *arguments, cwd=folder).stdout == ""
-    done = gen3r_bench("table", "--check", "table.txt", "mine", cwd=folder)
+    done = gen3r_bench_process("table", "--check", "table.txt", "mine", cwd=folder)
     assert (done.stdout, done.stderr) == ("", "table.txt: 1 table, no difference\n")
     write_run(folder / "new" / "mine", lambda p, r, s, seed: flat(3.0), rows=(GEN3R, WVD, FREEZE), scenes=ENOUGH)
     listed = json.loads(gen3r_bench("table", "--check", "table.txt", "new/mine", "--json", cwd=folder, code=1).stdout)

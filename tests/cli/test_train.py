@@ -1,29 +1,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-COMMAND = str(Path(sys.executable).with_name("gen3r-bench"))
-
-
-def gen3r_bench(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+from command_line import gen3r_bench, gen3r_bench_process
 
 
 def test_a_training_its_card_and_its_use(tmp_path: Path) -> None:
-    train = ["train", "lvsm", "--steps", "2", "--cpu"]
-    done = gen3r_bench(*train, cwd=tmp_path)
-    folder = Path("runs/train-lvsm-reference-2-steps")
-    name = str(folder / "lvsm-reference-2-steps")
+    train = ["train", "lvsm", "--steps", "1", "--cpu"]
+    done = gen3r_bench_process(*train, cwd=tmp_path)
+    folder = Path("runs/train-lvsm-reference-1-steps")
+    name = str(folder / "lvsm-reference-1-steps")
     assert done.stdout.split() == [f"{name}.safetensors", f"{name}.json", f"{name}.png"]
     assert f"-m lvsm@{name}.safetensors" in done.stderr
     card = json.loads((tmp_path / f"{name}.json").read_text())
-    assert card["recipe"]["schedule"]["steps"] == 2
+    assert card["recipe"]["schedule"]["steps"] == 1
     assert card["origin"]["torch"].startswith("2.")
     losses = (tmp_path / folder / "losses.jsonl").read_bytes()
     again = gen3r_bench(*train, "--quiet", "--json", cwd=tmp_path)

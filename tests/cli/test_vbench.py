@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli.test_run import gen3r_bench
+from command_line import gen3r_bench, gen3r_bench_process
 from fake_worker import FakePython, touch_weights
 
 from gen3r_bench.metrics.vbench import DIMENSIONS
@@ -31,7 +31,7 @@ def the_record(run: Run) -> Record:
 
 def test_a_run_scores_its_videos_at_its_end(here: Path) -> None:
     python = FakePython(here, SCORES)
-    done = gen3r_bench(*COMMAND, "--vbench-python", python.path, cwd=here)
+    done = gen3r_bench_process(*COMMAND, "--vbench-python", python.path, cwd=here)
     assert "Predictions are kept below r: VBench scores them at the end." in done.stderr
     assert "0.2500" in done.stdout
     assert "0.6250" not in done.stdout  # its weights are marked as random numbers

@@ -6,13 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
-from cli.test_run import REPOSITORY, gen3r_bench
+from cli.test_run import REPOSITORY
+from command_line import gen3r_bench, gen3r_bench_process
 
 EXAMPLE = REPOSITORY / "results/submissions/freeze"
 
 
 def test_a_submission_from_good_to_bad(tmp_path: Path) -> None:
-    done = gen3r_bench("verify", EXAMPLE, cwd=tmp_path)
+    done = gen3r_bench_process("verify", EXAMPLE, cwd=tmp_path)
     assert "freeze: ok; 40 records" in done.stdout
     assert "that the scores are true was not checked" in done.stdout
 

@@ -204,14 +204,14 @@ def real_scene(name: str, shared: Path, out: Path) -> Scene:
         )
     if name == "redkitchen":
         return opened(WildRgbdDataset, redkitchen_as_wildrgbd(shared, out)).load(
-            "kitchen/scene_000", ClipProfile(49, (560, 560))
+            "kitchen/scene_000", ClipProfile(25, (560, 560), stride=2)
         )
     if name == "apple":
         return opened(Co3dv2Dataset, apple_as_co3d(shared, out)).load(
-            "apple/110_13051_23361", ClipProfile(20, (560, 560))
+            "apple/110_13051_23361", ClipProfile(10, (560, 560), stride=2)
         )
     if name == "fox":
-        return opened(FolderDataset, fox_folder(shared, out)).load("fox", ClipProfile(24, (560, 560)))
+        return opened(FolderDataset, fox_folder(shared, out)).load("fox", ClipProfile(12, (560, 560), stride=2))
     return opened(RealEstate10kDataset, data / "re10k_cameractrl_a").load(name, ClipProfile(16, (256, 256)))
 
 

@@ -18,8 +18,8 @@ SMALL = ClipProfile(5, (48, 48))
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> MiniDataset:
-    return MiniDataset(tmp_path_factory.mktemp("cache"))
+def mini(clip_cache: Path) -> MiniDataset:
+    return MiniDataset(clip_cache)
 
 
 @pytest.fixture(scope="module")

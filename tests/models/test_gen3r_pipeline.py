@@ -300,7 +300,7 @@ def test_the_official_plan() -> None:
 
 
 def test_a_plan_grows_with_the_clip() -> None:
-    small, large = (plan(Gen3rConfig.tiny(), num_frames=n, image_size=(112, 112)).stages for n in (5, 13))
+    small, large = (plan(Gen3rConfig.tiny(), num_frames=n, image_size=(112, 112)).stages for n in (1, 5))
     assert all(a.work_bytes <= b.work_bytes for a, b in zip(small, large, strict=True))
     assert all(a.weight_bytes == b.weight_bytes for a, b in zip(small, large, strict=True))
     with pytest.raises(InputError, match="multiples of 112"):
