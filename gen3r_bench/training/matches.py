@@ -67,7 +67,8 @@ def latent_matches(scene: Scene, patch_size: int) -> NDArray[np.float32]:
     shares = np.zeros((1 + scene.num_frames // TEMPORAL_RATIO, patches, patches), dtype=np.float32)
     for frame in range(1, scene.num_frames):
         shares[(frame + TEMPORAL_RATIO - 1) // TEMPORAL_RATIO] += patch_matches(scene, frame, [0], patch_size)
-    return shares / TEMPORAL_RATIO
+    shares /= TEMPORAL_RATIO
+    return shares
 
 
 def patch_flow(scene: Scene, view: int, patch_size: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
