@@ -117,6 +117,13 @@ def test_clips_of_a_batch_do_not_mix(dit: JointDit) -> None:
     assert relative_difference(both[1:], dit(**second)) < 1e-5
 
 
+def test_cameras_have_a_feature_a_token_at_any_patch() -> None:
+    config = dataclasses.replace(DitConfig.tiny(), patch_size=(1, 1, 1))
+    inputs = example(config)
+    with torch.no_grad():
+        assert fill(JointDit(config))(**inputs).shape == inputs["latents"].shape
+
+
 def test_halves_share_their_width_positions() -> None:
     phases = rotary_phases((2, 3, 8), 12, 2, torch.device("cpu")).view(2, 3, 8, 6)
     assert torch.equal(phases[:, :, :4], phases[:, :, 4:])

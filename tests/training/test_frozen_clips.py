@@ -25,6 +25,7 @@ from gen3r_bench.scene import unproject_depth
 from gen3r_bench.training.augmentation import mirrored
 from gen3r_bench.training.frozen_clips import FrozenClips, FrozenNetworks
 from gen3r_bench.training.latents import as_clip
+from gen3r_bench.training.matches import latent_matches
 
 PROFILE = ClipProfile(frames=5, image_size=(16, 16))
 Networks = Callable[..., FrozenNetworks]
@@ -111,6 +112,18 @@ def test_variants_are_the_clip_mirrored_backwards_and_both(networks: Networks) -
     torch.testing.assert_close(back.seen["allview"].mean, expected, atol=2e-5, rtol=1e-4)
     expected = made.autoencoder.encode(as_clip(scene.rgb[::-1, :, ::-1].copy())[None]).mean[0]
     torch.testing.assert_close(both.seen["allview"].mean, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_matches_are_asked_for_by_their_patch(networks: Networks) -> None:
+    assert clips(networks).clip(0, 1).matches is None
+    made = FrozenClips(networks, appearance={}, geometry=None, profile=PROFILE, matched_patches=8)
+    scene = mirrored(MiniDataset().train_scene(0, PROFILE))
+    for _ in ("computed", "read again"):
+        matches = made.clip(0, 1).matches
+        assert matches is not None
+        np.testing.assert_allclose(matches, latent_matches(scene, 8), atol=1e-3)
+    finer = FrozenClips(networks, appearance={}, geometry=None, profile=PROFILE, matched_patches=4)
+    assert finer.clip(0, 1).matches.shape == (2, 16, 16)
 
 
 def test_answers_are_kept_and_other_facts_have_their_own(networks: Networks, tmp_path: Path) -> None:
