@@ -15,7 +15,6 @@ from gen3r_bench.baselines.official_weights import (
     REFERENCE,
     gen3r_parts,
     sha256_of,
-    shipped_weights,
 )
 from gen3r_bench.baselines.vggt_clips import (
     RELEASED_SIDE,
@@ -27,6 +26,7 @@ from gen3r_bench.baselines.vggt_clips import (
     working_size,
 )
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import shipped_weights
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 

@@ -6,15 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts, shipped_weights
+from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import GEN3R_FOLDERS, SHIPPED, shipped_weights
 from gen3r_bench.method import Contract
 
 FILE_LIBRARIES: Final = ("torch",)
 """What sampling needs where the checkpoint is a file."""
-SHIPPED: Final = (REFERENCE, "without-kl")
-"""Names of networks that a file may have been trained beside, and that this package ships."""
-_FOLDERS: Final = {"wan-vae": "wan_vae", "geometry-adapter": "geo_adapter", "vggt": "vggt"}
 
 
 def joint_file(method_id: str, checkpoint: str | None) -> Path | None:
@@ -47,7 +45,7 @@ def frozen_path(network: str, checkpoint: str) -> Path:
         InputError: where it is not there.
     """
     if checkpoint == OFFICIAL:
-        return gen3r_parts(network, OFFICIAL, (_FOLDERS[network],))[0]
+        return gen3r_parts(network, OFFICIAL, (GEN3R_FOLDERS[network],))[0]
     shipped = checkpoint in SHIPPED
     path = shipped_weights(network, checkpoint) if shipped else Path(checkpoint).expanduser()
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Where weights lie on this machine, the official ones and ours, and how to get those that do not."""
+"""Where official weights lie on this machine, and how to get those that do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.locations import weights_root
+from gen3r_bench.locations import shipped_weights, weights_root
 
 AETHER_HUB_ID: Final = "AetherWorldModel/AetherV1"
 COGVIDEOX_HUB_ID: Final = "THUDM/CogVideoX-5b-I2V"
@@ -45,11 +45,6 @@ def require_libraries(method_id: str, libraries: Iterable[str]) -> None:
             expected=f"the libraries of {method_id}",
             fix=f"pip install {' '.join(absent)}",
         )
-
-
-def shipped_weights(network: str, checkpoint: str = REFERENCE) -> Path:
-    """The file of one of this project's own networks, such as ``vggt``, in the package."""
-    return Path(__file__).parent / "weights" / f"{network}-{checkpoint}.safetensors"
 
 
 def gen3r_parts(

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gen3r_bench.baselines.official_weights import REFERENCE, sha256_of, shipped_weights
+from gen3r_bench.baselines.official_weights import REFERENCE, sha256_of
 from gen3r_bench.errors import InputError
-from gen3r_bench.locations import weights_root
+from gen3r_bench.locations import shipped_weights, weights_root
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 import numpy as np
 
 from gen3r_bench.baselines.frames import resized_rgb
-from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts, sha256_of, shipped_weights
+from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts, sha256_of
 from gen3r_bench.baselines.vggt_clips import load_vggt, resized_images, working_size
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import shipped_weights
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 

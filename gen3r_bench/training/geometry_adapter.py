@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from gen3r_bench.datasets.base import ClipProfile
-from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
 from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.folder import CONFIG_KEY
@@ -30,6 +28,7 @@ from gen3r_bench.training.adapter_losses import (
     token_loss,
 )
 from gen3r_bench.training.latents import drawn_clips, first_clips, normal_noise, statistics_of
+from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
 from gen3r_bench.training.sources import source_path
 
@@ -72,7 +71,7 @@ class AdapterWeights(BaseModel):
     share: float = Field(default=0.1, ge=0)
 
 
-class GeometryAdapterRecipe(BaseModel):
+class GeometryAdapterRecipe(MiniRecipe):
     """How a geometry adapter is trained on ``mini``, between a frozen VGGT and a frozen RGB autoencoder.
 
     Its posterior is drawn to that of the same clip's appearance, number by number, or, where the paper's alignment is
@@ -81,37 +80,24 @@ class GeometryAdapterRecipe(BaseModel):
 
     Attributes:
         model: sizes of the adapter.
-        schedule: how long, how fast.
         weights: of the losses.
         vggt: whose tokens these are: "reference" (this project's own), "official", or a path.
         autoencoder: whose posterior they are drawn to: the same.
         toward: "appearance", or "normal" for the ablation without the alignment.
-        side: of the square frames, pixels.
         frames: of a clip, 1 + 4 k.
-        clips: how many of ``mini``'s training scenes take part.
         batch: clips a step.
         dense_frames: of a batch, that the depth and point heads answer.
         measured_clips: training clips whose latents are measured; the first ones.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: GeometryAdapterConfig
-    schedule: Schedule
     weights: AdapterWeights = AdapterWeights()
     vggt: str
     autoencoder: str
     toward: Literal["appearance", "normal"] = "appearance"
-    side: int = Field(ge=8)
-    frames: int = Field(ge=1)
-    clips: int = Field(ge=1)
     batch: int = Field(ge=1)
     dense_frames: int = Field(ge=1)
     measured_clips: int = Field(ge=1)
-
-    @cached_property
-    def _dataset(self) -> MiniDataset:
-        return MiniDataset()
 
     @cached_property
     def _vggt(self) -> Vggt:
@@ -126,15 +112,7 @@ class GeometryAdapterRecipe(BaseModel):
         """With the hashes of the frozen networks' weights, where these are there."""
         paths = {"vggt": source_path("vggt", self.vggt), "autoencoder": source_path("wan-vae", self.autoencoder)}
         frozen = {name: weights_sha256(path) if path.exists() else None for name, path in paths.items()}
-        return {
-            "recipe": "geometry-adapter",
-            **self.model_dump(mode="json"),
-            "frozen_sha256": frozen,
-            "data": f"mini {MINI_VERSION}, training scenes",
-        }
-
-    def with_steps(self, steps: int) -> Self:
-        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+        return self._facts("geometry-adapter", frozen_sha256=frozen)
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         assert isinstance(shipped, GeometryAdapter)
@@ -207,10 +185,6 @@ class GeometryAdapterRecipe(BaseModel):
                 vggt.depth_head(layers, tokens.grid)[0],
                 vggt.point_head(layers, tokens.grid)[0],
             )
-
-    @property
-    def _profile(self) -> ClipProfile:
-        return ClipProfile(frames=self.frames, image_size=(self.side, self.side))
 
 
 class _Answers(NamedTuple):

@@ -11,11 +11,9 @@ from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from gen3r_bench.datasets.base import ClipProfile
-from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.locations import weights_root
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
 from gen3r_bench.models.causal3d import DiagonalGaussian
@@ -45,7 +43,7 @@ from gen3r_bench.scene import SETTINGS, conditioning_indices
 from gen3r_bench.training.attention import matching_loss, watched_attention
 from gen3r_bench.training.flow_matching import LEVELS, clean_error, draw_sigmas, flow_error, noised
 from gen3r_bench.training.frozen_clips import VARIANTS, FrozenClip, FrozenClips, FrozenNetworks
-from gen3r_bench.training.schedule import Schedule
+from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.sources import source_path
 
 _METHODS: Final = {"autoencoder": "wan-vae", "adapter": "geometry-adapter", "vggt": "vggt"}
@@ -84,7 +82,7 @@ class JointBatch(NamedTuple):
     matches: Tensor
 
 
-class JointRecipe(BaseModel):
+class JointRecipe(MiniRecipe):
     """How the transformer of Gen3R, of WVD or of one of Gen3R's ablations is trained on ``mini``.
 
     A clip's posteriors come from frozen networks. Each sample shows the first frame, the first and the last, or all of
@@ -101,7 +99,6 @@ class JointRecipe(BaseModel):
         model: its sizes.
         text: sizes of the text encoder; ``vocab`` must be at least three more than there are words.
         image: sizes of the image encoder.
-        schedule: how long, how fast.
         shift: of the noise levels, see ``noise_levels``.
         least_sigma: see ``clean_error``; of no effect on flows.
         weigh_channels: by how much a squared error of the appearance counts: "evenly", or as "posterior" says, in
@@ -119,7 +116,6 @@ class JointRecipe(BaseModel):
         normalisation: of points.
         drop_cameras: share of samples without cameras.
         drop_prompt: share of samples without a prompt.
-        side: of the square frames, pixels.
         frames: of a clip, 1 + 4 k.
         clips: how many of ``mini``'s training scenes take part, each in four variants.
         batch: clips a step.
@@ -129,13 +125,10 @@ class JointRecipe(BaseModel):
         sampling: how the released file says that clips are drawn; no part of the training.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     method: Literal["gen3r", "wvd", "gen3r-two-stage", "gen3r-without-kl"]
     model: DitConfig
     text: TextConfig
     image: ImageConfig
-    schedule: Schedule
     shift: float = Field(default=2.0, gt=0)
     least_sigma: float = Field(default=0.2, gt=0, le=1)
     weigh_channels: Literal["evenly", "posterior"] = "evenly"
@@ -151,9 +144,6 @@ class JointRecipe(BaseModel):
     normalisation: Normalisation = DEFAULT
     drop_cameras: float = Field(default=0.5, ge=0, le=1)
     drop_prompt: float = Field(default=0.2, ge=0, le=1)
-    side: int = Field(ge=8)
-    frames: int = Field(ge=1)
-    clips: int = Field(ge=1)
     batch: int = Field(ge=1)
     encoders: Literal["drawn", "official"] = "drawn"
     start: str | None = None
@@ -164,15 +154,8 @@ class JointRecipe(BaseModel):
         named = self._frozen_paths()
         if self.start is not None:
             named["start"] = self._start_path(self.start)
-        return {
-            "recipe": "joint",
-            **self.model_dump(mode="json", exclude={"sampling"}),
-            "frozen_sha256": {name: weights_sha256(path) for name, path in named.items() if path.exists()},
-            "data": f"mini {MINI_VERSION}, training scenes",
-        }
-
-    def with_steps(self, steps: int) -> Self:
-        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+        hashes = {name: weights_sha256(path) for name, path in named.items() if path.exists()}
+        return self._facts("joint", exclude=["sampling"], frozen_sha256=hashes)
 
     def network(self) -> JointDit:
         network = JointDit(self.model)
@@ -397,8 +380,9 @@ class JointRecipe(BaseModel):
         """The drawn text encoder's vocabulary; the official one has a tokenizer of its own."""
         if self.encoders == "official":
             return ()
-        dataset = MiniDataset()
-        return vocabulary_of(dataset.train_scene(index, self._profile).prompt or "" for index in range(self.clips))
+        return vocabulary_of(
+            self._dataset.train_scene(index, self._profile).prompt or "" for index in range(self.clips)
+        )
 
     @property
     def _sources(self) -> dict[str, str | None]:
@@ -426,10 +410,6 @@ class JointRecipe(BaseModel):
         if (self.geometry == "none") != (self.axis == "alone"):
             raise ValueError(f"geometry {self.geometry!r} along the axis {self.axis!r}")
         return self
-
-    @property
-    def _profile(self) -> ClipProfile:
-        return ClipProfile(frames=self.frames, image_size=(self.side, self.side))
 
 
 def initialise(network: JointDit) -> None:

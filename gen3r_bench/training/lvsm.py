@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from gen3r_bench.datasets.base import ClipProfile
-from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.models.lvsm import Lvsm, LvsmConfig, build, normalised_poses, pluecker_rays
 from gen3r_bench.training.attention import matching_loss, watched_attention
 from gen3r_bench.training.augmentation import augmented
 from gen3r_bench.training.matches import patch_matches
+from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
 
 
@@ -38,7 +36,7 @@ class LvsmBatch(NamedTuple):
     matches: Tensor
 
 
-class LvsmRecipe(BaseModel):
+class LvsmRecipe(MiniRecipe):
     """How a decoder-only LVSM is trained on ``mini``.
 
     The authors train with two views, a squared and a perceptual error. Here one view and two take turns, for the suite
@@ -48,10 +46,7 @@ class LvsmRecipe(BaseModel):
 
     Attributes:
         model: sizes of the network.
-        schedule: how long, how fast.
-        side: of the square frames, pixels.
         frames: of a clip; its poses are normalised together.
-        clips: how many of ``mini``'s training scenes take part.
         batch: samples, each of a clip of its own.
         targets: frames of a sample that are rendered, each drawn from all of the clip.
         two_views: share of batches with two views; the others have one.
@@ -62,13 +57,8 @@ class LvsmRecipe(BaseModel):
         matching_weight: of that term beside the mean squared error; 0 leaves it out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: LvsmConfig
-    schedule: Schedule
-    side: int = Field(ge=8)
     frames: int = Field(ge=2)
-    clips: int = Field(ge=1)
     batch: int = Field(ge=1)
     targets: int = Field(default=1, ge=1)
     two_views: float = Field(default=0.5, ge=0, le=1)
@@ -77,15 +67,8 @@ class LvsmRecipe(BaseModel):
     matching_heads: int = Field(default=1, ge=1)
     matching_weight: float = Field(default=0.0, ge=0)
 
-    @cached_property
-    def _dataset(self) -> MiniDataset:
-        return MiniDataset()
-
     def facts(self) -> dict[str, Any]:
-        return {"recipe": "lvsm", **self.model_dump(mode="json"), "data": f"mini {MINI_VERSION}, training scenes"}
-
-    def with_steps(self, steps: int) -> Self:
-        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+        return self._facts("lvsm")
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         return {"side": str(self.side)}
@@ -102,8 +85,7 @@ class LvsmRecipe(BaseModel):
         return LvsmBatch(*(torch.stack(tensors) for tensors in zip(*samples, strict=True)))
 
     def _sample(self, draw: np.random.Generator, count: int) -> tuple[Tensor, ...]:
-        profile = ClipProfile(frames=self.frames, image_size=(self.side, self.side))
-        scene = augmented(self._dataset.train_scene(int(draw.integers(self.clips)), profile), draw)
+        scene = augmented(self._dataset.train_scene(int(draw.integers(self.clips)), self._profile), draw)
         if draw.random() < self.protocol_views:
             views = [0, self.frames - 1][:count]
         else:

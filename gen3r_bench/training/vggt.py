@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from gen3r_bench.datasets.base import ClipProfile
-from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.models.vggt import Vggt, VggtConfig
 from gen3r_bench.models.vggt.blocks import Block, Rotation
 from gen3r_bench.scene import Scene
@@ -27,6 +24,7 @@ from gen3r_bench.training.geometry_losses import (
     scene_unit,
 )
 from gen3r_bench.training.matches import patch_flow, patch_matches
+from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
 
 
@@ -142,7 +140,7 @@ class LossWeights(BaseModel):
         return self.flow > 0 or self.coarse_points > 0
 
 
-class VggtRecipe(BaseModel):
+class VggtRecipe(MiniRecipe):
     """How VGGT is trained on ``mini``.
 
     Under the authors' losses alone a small network leaves every camera where the first one is. Four terms make it a
@@ -152,11 +150,7 @@ class VggtRecipe(BaseModel):
 
     Attributes:
         model: sizes of the network.
-        schedule: how long, how fast.
         weights: of the losses.
-        side: of the square frames, pixels.
-        frames: of a clip.
-        clips: how many of ``mini``'s training scenes take part.
         views: numbers of frames that a batch shows of each clip, one drawn a batch.
         frames_a_batch: how many clips make a batch: as many as hold this many frames, and at least one.
         ordered: share of clips shown in order from the first frame on, as the suite does; the others begin anywhere.
@@ -169,14 +163,8 @@ class VggtRecipe(BaseModel):
         token_deviation: standard deviation that the camera and register tokens start from.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: VggtConfig
-    schedule: Schedule
     weights: LossWeights
-    side: int = Field(ge=8)
-    frames: int = Field(ge=1)
-    clips: int = Field(ge=1)
     views: tuple[int, ...] = Field(min_length=1)
     frames_a_batch: int = Field(ge=1)
     ordered: float = Field(default=0.5, ge=0, le=1)
@@ -187,15 +175,8 @@ class VggtRecipe(BaseModel):
     branch_start: float | None = Field(default=None, gt=0)
     token_deviation: float = Field(default=1e-6, gt=0)
 
-    @cached_property
-    def _dataset(self) -> MiniDataset:
-        return MiniDataset()
-
     def facts(self) -> dict[str, Any]:
-        return {"recipe": "vggt", **self.model_dump(mode="json"), "data": f"mini {MINI_VERSION}, training scenes"}
-
-    def with_steps(self, steps: int) -> Self:
-        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+        return self._facts("vggt")
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         return {"side": str(self.side), "config": json.dumps(self.model.to_fields())}
@@ -230,8 +211,7 @@ class VggtRecipe(BaseModel):
         return VggtBatch(*(torch.stack(tensors) for tensors in zip(*samples, strict=True)), *chosen)
 
     def _sample(self, draw: np.random.Generator, views: int) -> tuple[Tensor, ...]:
-        profile = ClipProfile(frames=self.frames, image_size=(self.side, self.side))
-        scene = augmented(self._dataset.train_scene(int(draw.integers(self.clips)), profile), draw)
+        scene = augmented(self._dataset.train_scene(int(draw.integers(self.clips)), self._profile), draw)
         frames = draw.permutation(self.frames)[:views]
         if draw.random() < self.ordered:
             frames = np.sort(frames)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from functools import cached_property
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from gen3r_bench.datasets.base import ClipProfile
-from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.folder import CONFIG_KEY, SIDE_KEY, VGGT_KEY
 from gen3r_bench.models.vggt import Vggt
 from gen3r_bench.models.vggt.heads import RgbHead
 from gen3r_bench.models.vggt_checkpoint import load_vggt
 from gen3r_bench.training.latents import drawn_clips
+from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
 from gen3r_bench.training.sources import source_path
 
@@ -36,32 +35,18 @@ class RgbHeadBatch(NamedTuple):
     shown: Tensor
 
 
-class RgbHeadRecipe(BaseModel):
+class RgbHeadRecipe(MiniRecipe):
     """How a head is taught to say what VGGT was shown, by the squared error of its pixels; VGGT stays as it is.
 
     Attributes:
-        schedule: how long, how fast.
         vggt: whose tokens: "reference" (this project's own), "official", or a path.
-        side: of the square frames, pixels.
-        frames: of a clip.
-        clips: how many of ``mini``'s training scenes take part.
         batch: clips a step.
         shown: of a batch's frames, that the head answers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schedule: Schedule
     vggt: str
-    side: int = Field(ge=8)
-    frames: int = Field(ge=1)
-    clips: int = Field(ge=1)
     batch: int = Field(ge=1)
     shown: int = Field(ge=1)
-
-    @cached_property
-    def _dataset(self) -> MiniDataset:
-        return MiniDataset()
 
     @cached_property
     def _vggt(self) -> Vggt:
@@ -70,15 +55,7 @@ class RgbHeadRecipe(BaseModel):
     def facts(self) -> dict[str, Any]:
         """With the hash of VGGT's weights, where these are there."""
         path = source_path("vggt", self.vggt)
-        return {
-            "recipe": "vggt-rgb-head",
-            **self.model_dump(mode="json"),
-            "frozen_sha256": {"vggt": weights_sha256(path) if path.exists() else None},
-            "data": f"mini {MINI_VERSION}, training scenes",
-        }
-
-    def with_steps(self, steps: int) -> Self:
-        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+        return self._facts("vggt-rgb-head", frozen_sha256={"vggt": weights_sha256(path) if path.exists() else None})
 
     def network(self) -> RgbHead:
         return RgbHead(self._vggt.config)
@@ -92,8 +69,7 @@ class RgbHeadRecipe(BaseModel):
         return {CONFIG_KEY: config, SIDE_KEY: str(self.side), VGGT_KEY: self.vggt}
 
     def draw_batch(self, draw: np.random.Generator) -> RgbHeadBatch:
-        profile = ClipProfile(frames=self.frames, image_size=(self.side, self.side))
-        clips = drawn_clips(self._dataset, profile, draw, clips=self.clips, batch=self.batch)
+        clips = drawn_clips(self._dataset, self._profile, draw, clips=self.clips, batch=self.batch)
         return RgbHeadBatch(clips, torch.from_numpy(draw.permutation(self.batch * self.frames)[: self.shown]))
 
     def losses(self, network: nn.Module, batch: RgbHeadBatch) -> dict[str, Tensor]:

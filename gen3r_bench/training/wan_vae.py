@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import cached_property
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from gen3r_bench.datasets.base import ClipProfile
-from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.models.autoencoder_checkpoint import KnownConfig, build_autoencoder
 from gen3r_bench.models.causal3d import FRAMES_PER_LATENT, DiagonalGaussian
 from gen3r_bench.models.folder import CONFIG_KEY
@@ -27,6 +24,7 @@ from gen3r_bench.models.patch_autoencoder import (
 from gen3r_bench.models.video_autoencoder import SPATIAL_RATIO, VideoAutoencoder
 from gen3r_bench.models.wan.vae import WanVaeConfig
 from gen3r_bench.training.latents import drawn_clips, first_clips, normal_noise, statistics_of
+from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
 
 
@@ -42,7 +40,7 @@ class ClipBatch(NamedTuple):
     noise: Tensor
 
 
-class WanVaeRecipe(BaseModel):
+class WanVaeRecipe(MiniRecipe):
     """How an RGB autoencoder is trained on ``mini``.
 
     The loss of a clip is the squared and the absolute error of its numbers in [-1, 1], and the divergence of the
@@ -52,10 +50,8 @@ class WanVaeRecipe(BaseModel):
 
     Attributes:
         model: sizes of the network, and thereby which it is.
-        schedule: how long, how fast.
         side: of the square frames, pixels; a multiple of 8.
         frames: of a clip, 1 + 4 k.
-        clips: how many of ``mini``'s training scenes take part.
         batch: clips a step.
         square_weight: of the mean squared error.
         absolute_weight: of the mean absolute error.
@@ -64,23 +60,14 @@ class WanVaeRecipe(BaseModel):
         measured_clips: training clips whose latents are measured; the first ones.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: KnownConfig
-    schedule: Schedule
     side: int = Field(ge=8, multiple_of=SPATIAL_RATIO)
-    frames: int = Field(ge=1)
-    clips: int = Field(ge=1)
     batch: int = Field(ge=1)
     square_weight: float = Field(ge=0)
     absolute_weight: float = Field(ge=0)
     divergence_weight: float = Field(ge=0)
     principal_clips: int = Field(ge=1)
     measured_clips: int = Field(ge=1)
-
-    @cached_property
-    def _dataset(self) -> MiniDataset:
-        return MiniDataset()
 
     @field_validator("frames")
     @classmethod
@@ -90,15 +77,7 @@ class WanVaeRecipe(BaseModel):
         return frames
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "recipe": "wan-vae",
-            "autoencoder": self.model.to_json()["_class_name"],
-            **self.model_dump(mode="json"),
-            "data": f"mini {MINI_VERSION}, training scenes",
-        }
-
-    def with_steps(self, steps: int) -> Self:
-        return self.model_copy(update={"schedule": self.schedule.with_steps(steps)})
+        return self._facts("wan-vae", autoencoder=self.model.to_json()["_class_name"])
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         assert isinstance(shipped, VideoAutoencoder)
@@ -141,10 +120,6 @@ class WanVaeRecipe(BaseModel):
         measured = build_autoencoder(dataclasses.replace(self.model, latent_mean=mean, latent_std=std))
         measured.load_state_dict(network.state_dict())
         return measured.to(weights).eval()
-
-    @property
-    def _profile(self) -> ClipProfile:
-        return ClipProfile(frames=self.frames, image_size=(self.side, self.side))
 
 
 def divergence_from_normal(posterior: DiagonalGaussian) -> Tensor:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from tiny_autoencoders import with_formula_weights
 
 from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
-from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import shipped_weights
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
 from gen3r_bench.models.vggt import Vggt, VggtConfig, cameras_from_pose_encoding
 from gen3r_bench.scene import Conditioning

@@ -13,9 +13,9 @@ from three_scenes import answer, chamfer, three_scenes
 
 from gen3r_bench.baselines.freeze import Freeze
 from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
-from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.baselines.vggt_clips import resized_images
+from gen3r_bench.locations import shipped_weights
 from gen3r_bench.metrics.cameras import pose_auc, relative_pose_errors
 from gen3r_bench.models.geometry_adapter import pack_tokens
 from gen3r_bench.models.vggt import VggtConfig

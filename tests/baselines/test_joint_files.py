@@ -15,7 +15,8 @@ from command_line import gen3r_bench
 from tiny import conditioned, tiny_scene
 from tiny_files import FRAMES, SIDE, rewrite, write_file, write_frozen
 
-from gen3r_bench.baselines import joint_files, official_weights
+from gen3r_bench import locations
+from gen3r_bench.baselines import joint_files
 from gen3r_bench.baselines.gen3r import Gen3r
 from gen3r_bench.baselines.gen3r_two_stage import Gen3rTwoStage
 from gen3r_bench.baselines.gen3r_without_kl import Gen3rWithoutKl
@@ -236,8 +237,8 @@ def test_the_plan_of_a_file_is_at_its_own_size(name: str, files: dict[str, Path]
 
 
 def test_shipped_networks_lie_in_the_package() -> None:
-    assert joint_files.frozen_path("wan-vae", "reference") == official_weights.shipped_weights("wan-vae")
-    assert official_weights.shipped_weights("geometry-adapter", "without-kl").name == (
+    assert joint_files.frozen_path("wan-vae", "reference") == locations.shipped_weights("wan-vae")
+    assert locations.shipped_weights("geometry-adapter", "without-kl").name == (
         "geometry-adapter-without-kl.safetensors"
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gen3r_bench.baselines.official_weights import shipped_weights
+from gen3r_bench.locations import shipped_weights
 from gen3r_bench.models.joint.file import read_file
 from gen3r_bench.training.recipes import named_recipe
 from gen3r_bench.training.release import recipe_sha256

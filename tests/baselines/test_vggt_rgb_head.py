@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from tiny_frozen import VGGT, write_vggt
 from tiny_gen3r import fill
 
-from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.baselines.vggt_rgb_head import VggtRgbHead, VggtRgbHeadReference
 from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import shipped_weights
 from gen3r_bench.metrics.image import psnr
 from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.models.vggt.heads import RgbHead

@@ -9,10 +9,10 @@ import pytest
 from three_scenes import answer, chamfer, three_scenes
 
 from gen3r_bench.baselines.freeze import Freeze
-from gen3r_bench.baselines.official_weights import shipped_weights
 from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.baselines.wvd_vae_only import WvdVaeOnly
 from gen3r_bench.errors import InputError
+from gen3r_bench.locations import shipped_weights
 from gen3r_bench.models.patch_autoencoder import PatchVideoAutoencoder
 from gen3r_bench.models.vggt import VggtConfig
 from gen3r_bench.runs.rows import make_row
