@@ -16,6 +16,7 @@ from samples import redkitchen_folder
 
 from gen3r_bench import registry
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
+from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.runs.plan import Plan
 from gen3r_bench.runs.store import read_run
 
@@ -233,6 +234,8 @@ def test_a_run_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    for scene in ("test/000", "test/001", "test/002"):  # in the cache: no clip is to be written on the full disk
+        MiniDataset.open(None, {}).load(scene, DEFAULT_PROFILE)
     gen3r_bench("run", "-p", "geom-1view", "-m", "freeze", "--limit", 1, "-o", "r", "-q", cwd=tmp_path)
     before = (tmp_path / "r/records.jsonl").read_bytes()
     # RLIMIT_FSIZE is the nearest thing to a full disk that needs no privileges: writes past it fail with EFBIG
