@@ -32,8 +32,9 @@ READER: Final = "+vggt="
 class Gen3rTwoStage(JointMethod):
     """A diffusion of frames alone, sampled as Gen3R is; then depth and cameras of its frames, as ``vggt`` gives them.
 
-    A checkpoint is the path of a file, as ``train gen3r-two-stage`` writes it. This project's own VGGT reads the
-    frames; ``FILE+vggt=official``, or any other checkpoint of ``vggt``, names another. ``+tiled`` stands last.
+    A checkpoint is "reference", this project's own, or the path of a file, as ``train gen3r-two-stage`` writes it. This
+    project's own VGGT reads the frames; ``FILE+vggt=official``, or any other checkpoint of ``vggt``, names another.
+    ``+tiled`` stands last.
 
     VGGT sees the frames at the size at which they were generated, and all of them, the given ones as the diffusion
     gives them back. So it is with every frame given too, which the paper does not do with this row: there is nothing to
@@ -75,8 +76,8 @@ class Gen3rTwoStage(JointMethod):
                 f"gen3r-two-stage without a file: {UNPUBLISHED}"
                 if name == OFFICIAL
                 else f"gen3r-two-stage@{name} is no file of weights",
-                expected="gen3r-two-stage@PATH of a file that was trained; the paper's values stand in every table "
-                "beside ours",
+                expected="gen3r-two-stage@reference (this project's own) or gen3r-two-stage@PATH of a file that was "
+                "trained; the paper's values stand in every table beside ours",
                 fix="gen3r-bench train gen3r-two-stage",
             )
         require_libraries("gen3r-two-stage", FILE_LIBRARIES)

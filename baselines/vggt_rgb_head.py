@@ -60,7 +60,8 @@ class VggtRgbHead(Method):
         if checkpoint in {None, OFFICIAL}:
             raise InputError(
                 f"vggt-rgb-head without a path: {UNPUBLISHED}",
-                expected="vggt-rgb-head@PATH of a trained head; the paper's values stand in the tables beside it",
+                expected="vggt-rgb-head@reference (this project's own) or vggt-rgb-head@PATH of a trained head; the "
+                "paper's values stand in the tables beside it",
                 fix="gen3r-bench train vggt-rgb-head",
             )
         path = shipped_weights("vggt-rgb-head") if checkpoint == REFERENCE else Path(str(checkpoint)).expanduser()

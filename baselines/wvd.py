@@ -28,11 +28,11 @@ UNPUBLISHED: Final = (
 class Wvd(JointMethod):
     """Sampled as Gen3R is; the same autoencoder decodes frames and points.
 
-    A checkpoint is the path of a folder in the layout of Gen3R's, without adapter and VGGT, with ``wvd.json`` beside
-    the parts; or that of a file, as ``train wvd`` writes it, which says itself at which size, length and sampling it is
-    to be run. Cameras and depth are recovered from the points (see ``recover_cameras``), at the size at which they were
-    generated. Where no shared pinhole camera explains the points, the prediction holds frames and points alone, and
-    says why.
+    A checkpoint is "reference", this project's own; the path of a folder in the layout of Gen3R's, without adapter and
+    VGGT, with ``wvd.json`` beside the parts; or that of a file, as ``train wvd`` writes it, which says itself at which
+    size, length and sampling it is to be run. Cameras and depth are recovered from the points (see
+    ``recover_cameras``), at the size at which they were generated. Where no shared pinhole camera explains the points,
+    the prediction holds frames and points alone, and says why.
     """
 
     pipeline: WvdPipeline
@@ -142,7 +142,8 @@ def checkpoint_folder(checkpoint: str | None) -> Path:
     if checkpoint in {None, OFFICIAL}:
         raise InputError(
             f"wvd without a path: {UNPUBLISHED}",
-            expected="wvd@PATH of a trained folder or file; the paper's values stand in every table beside ours",
+            expected="wvd@reference (this project's own) or wvd@PATH of a trained folder or file; the paper's values "
+            "stand in every table beside ours",
         )
     root = Path(str(checkpoint)).expanduser()
     missing = [name for name in FOLDERS if not (root / name).is_dir()]
