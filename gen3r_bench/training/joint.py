@@ -278,22 +278,21 @@ class JointRecipe(MiniRecipe):
 
     def _weights(self, appearance: DiagonalGaussian) -> Tensor:
         """[c, 1, 1, w] of the appearance's squared errors."""
-        precision = 1 / appearance.std.square().mean(dim=(1, 2, 3), keepdim=True)
-        if self.weigh_channels == "evenly":
-            precision = torch.ones_like(precision)
+        variance = appearance.std.square().mean(dim=(1, 2, 3), keepdim=True)
+        precision = 1 / variance if self.weigh_channels == "posterior" else torch.ones_like(variance)
         return (precision / precision.mean()).expand(-1, -1, -1, appearance.mean.shape[-1])
 
     def _matches(self, clip: FrozenClip | None, latents: Tensor) -> Tensor:
         """[tokens, tokens of the first latent frame]: the geometry's tokens look for the appearance's, never back."""
-        frames, rows, columns = self._token_grid(latents)
         if not self.matching_weight:
             return torch.zeros(0, 0)
+        frames, rows, columns = self._token_grid(latents)
         matches = torch.zeros(frames, rows, columns, rows, columns)
         if clip is not None:
             assert clip.matches is not None
-            halves = columns // self.model.halves
-            known = clip.matches.view(frames, rows, halves, rows, halves)
-            matches[..., :halves] = known.repeat(1, 1, self.model.halves, 1, 1)
+            half = columns // self.model.halves
+            known = clip.matches.view(frames, rows, half, rows, half)
+            matches[..., :half] = known.repeat(1, 1, self.model.halves, 1, 1)
         return matches.view(frames * rows * columns, rows * columns)
 
     def _token_grid(self, latents: Tensor) -> tuple[int, int, int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shipped_card import checked_card
 
 import gen3r_bench.baselines
 from gen3r_bench.baselines.crossfade import Crossfade
@@ -18,8 +17,6 @@ from gen3r_bench.method import Method
 from gen3r_bench.metrics.image import psnr
 from gen3r_bench.runs.rows import make_row
 from gen3r_bench.scene import Cameras, Conditioning, Scene, Setting, conditioning_indices
-from gen3r_bench.training.lvsm import REFERENCE
-from gen3r_bench.training.release import recipe_sha256
 
 FOLDER = Path(gen3r_bench.baselines.__file__).parent / "weights"
 SCENES = ("test/001", "test/008", "test/014")
@@ -36,13 +33,8 @@ def scenes() -> list[Scene]:
 
 
 def test_files_card_and_recipe_belong_together(method: LvsmMethod) -> None:
-    card = json.loads((FOLDER / "lvsm-reference.json").read_text(encoding="utf-8"))
-    weights = FOLDER / card["weights"]["file"]
-    assert hashlib.sha256(weights.read_bytes()).hexdigest() == card["weights"]["sha256"] == method.checkpoint_sha256
-    assert weights.stat().st_size == card["weights"]["bytes"] <= 8_000_000
-    assert card["recipe"] == json.loads(json.dumps(REFERENCE.facts()))
-    assert card["recipe_sha256"] == recipe_sha256(REFERENCE)
-    assert card["licence"] == "MIT"
+    card = checked_card("lvsm", most_bytes=8_000_000)
+    assert card["weights"]["sha256"] == method.checkpoint_sha256
     assert len(card["origin"]["commit"]) == 40
     assert (FOLDER / card["curves"]).stat().st_size <= 100_000
 

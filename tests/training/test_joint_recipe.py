@@ -215,7 +215,7 @@ def test_attention_is_told_where_the_first_frame_shows_a_patch(make: Make, axis:
     halves = 2 if axis == "width" else 1
     first, tokens = 2 * 2 * halves, 2 * 2 * 2 * halves
     assert batch.matches.shape == (24, tokens, first)
-    seen = {variant: recipe._clips.clip(scene, variant % 4).matches for variant in range(8) for scene in [variant // 4]}
+    seen = [recipe._clips.clip(scene, variant).matches for scene in range(2) for variant in range(4)]
     for index, matches in enumerate(batch.matches):
         every = batch.condition[index, 16:, 1, 0, 0].all()
         silent = bool(every) or not batch.rays[index].any()
@@ -227,7 +227,7 @@ def test_attention_is_told_where_the_first_frame_shows_a_patch(make: Make, axis:
             assert torch.equal(grid[:, :, :2], grid[:, :, 2:])
             assert not grid[..., 2:].any()
         known = grid[:, :, :2, :, :2].reshape(2, 4, 4)
-        assert any(torch.equal(known, clip) for clip in seen.values() if clip is not None)
+        assert any(torch.equal(known, matches) for matches in seen)
 
     torch.manual_seed(0)
     network = recipe.network()
