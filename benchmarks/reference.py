@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from reference_report import report
 
 from gen3r_bench.baselines.crossfade import Crossfade
 from gen3r_bench.baselines.freeze import Freeze
@@ -21,7 +22,6 @@ from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.method import Method
 from gen3r_bench.metrics.image import psnr, ssim
 from gen3r_bench.scene import Cameras, Conditioning, Scene, Setting, conditioning_indices
-from gen3r_bench.stats import compare_paired, mean_interval
 
 Scores = dict[str, dict[str, float]]
 
@@ -74,29 +74,16 @@ def main() -> None:
         rows[f"lvsm {setting}, another scene's cameras"] = measure(lvsm, scenes, setting, other_cameras=True)
         rows[f"freeze {setting}"] = measure(Freeze(), scenes, setting)
     rows["crossfade 2view"] = measure(Crossfade(), scenes, "2view")
-    for name, scores in rows.items():
-        texts = []
-        for metric, values in scores.items():
-            interval = mean_interval({scene: [value] for scene, value in values.items()})
-            assert interval is not None
-            texts.append(f"{metric} {np.mean(list(values.values())):.4f} [{interval.low:.4f}, {interval.high:.4f}]")
-        print(f"{name:40} {'   '.join(texts)}")
-    for a, b in (
-        ("lvsm 1view", "freeze 1view"),
-        ("lvsm 2view", "crossfade 2view"),
-        ("lvsm 2view", "lvsm 1view"),
-        ("lvsm 1view", "lvsm 1view, another scene's cameras"),
-        ("lvsm 2view", "lvsm 2view, another scene's cameras"),
-    ):
-        for metric in ("psnr", "ssim"):
-            found = compare_paired(rows[a][metric], rows[b][metric], higher_is_better=True)
-            assert found.difference is not None
-            assert found.interval is not None
-            reach = f"[{found.interval.low:+.4f}, {found.interval.high:+.4f}]"
-            print(
-                f"{metric}: {a} - {b}: {found.difference:+.4f} {reach}, p {found.p_value:.2g}, "
-                f"better in {found.wins} of {found.n} scenes"
-            )
+    report(
+        rows,
+        [
+            ("lvsm 1view", "freeze 1view"),
+            ("lvsm 2view", "crossfade 2view"),
+            ("lvsm 2view", "lvsm 1view"),
+            ("lvsm 1view", "lvsm 1view, another scene's cameras"),
+            ("lvsm 2view", "lvsm 2view, another scene's cameras"),
+        ],
+    )
     if options.sheet is not None:
         sheet(lvsm, scenes[:4], options.sheet)
 

@@ -13,7 +13,7 @@ import dataclasses
 from typing import Final
 
 import numpy as np
-from reference_vggt import AUC, report
+from reference_report import AUC, report
 
 from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.method import Method
@@ -26,7 +26,14 @@ from gen3r_bench.protocols.scoring import score
 from gen3r_bench.registry import methods, metrics
 from gen3r_bench.scene import Prediction, Scene, conditioning_indices
 
-ROWS: Final = ("gen3r@reference", "gen3r-two-stage@reference", "wvd@reference", "vggt@reference", "freeze")
+ROWS: Final = (
+    "gen3r@reference",
+    "gen3r-without-kl@reference",
+    "gen3r-two-stage@reference",
+    "wvd@reference",
+    "vggt@reference",
+    "freeze",
+)
 CARDS: Final = {"1view": GEOM_1VIEW, "2view": GEOM_2VIEW, "allview": GEOM_RECON}
 OTHER: Final = "1view, another scene's cameras"
 CAP_DB: Final = 60.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from reference_vggt import AUC, HALVES, answer_of, measure, report
+from reference_report import AUC, HALVES, report
+from reference_vggt import answer_of, measure
 
 from gen3r_bench.baselines.freeze import Freeze
 from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from gen3r_bench.locations import weights_root
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
 from gen3r_bench.models.causal3d import DiagonalGaussian
-from gen3r_bench.models.checkpoint import load_exactly, read_safetensors, weights_sha256
+from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.folder import CONFIG_KEY
 from gen3r_bench.models.gen3r.folder import Gen3rFolder
 from gen3r_bench.models.geometry_adapter import GeometryAdapter
@@ -45,12 +44,12 @@ from gen3r_bench.training.flow_matching import LEVELS, clean_error, draw_sigmas,
 from gen3r_bench.training.frozen_clips import VARIANTS, FrozenClip, FrozenClips, FrozenNetworks
 from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.sources import source_path
+from gen3r_bench.training.starting_weights import begin_from, initialise
 
 _METHODS: Final = {"autoencoder": "wan-vae", "adapter": "geometry-adapter", "vggt": "vggt"}
 """Under which name the weights of each frozen network are known."""
 _NORMS: Final = ("norm_q", "norm_k")
 """Of the transformer's attention."""
-_TRANSFORMER: Final = "transformer."
 ENCODER_SEED: Final = 1
 """Of the encoders that are drawn and never trained."""
 
@@ -409,36 +408,6 @@ class JointRecipe(MiniRecipe):
         if (self.geometry == "none") != (self.axis == "alone"):
             raise ValueError(f"geometry {self.geometry!r} along the axis {self.axis!r}")
         return self
-
-
-def initialise(network: JointDit) -> None:
-    """Begin as a diffusion transformer does: even variances through linear layers, and a flow of zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
-    weight = network.patch_embedding.weight
-    nn.init.xavier_uniform_(weight.view(len(weight), math.prod(weight.shape[1:])))
-    nn.init.zeros_(network.head.head.weight)
-
-
-def begin_from(network: JointDit, path: Path) -> None:
-    """Give a transformer the weights of another one, whose patches may have fewer channels: the new ones do nothing.
-
-    Raises:
-        InputError: where anything else differs.
-    """
-    tensors = dict(read_safetensors(path))
-    if any(name.startswith(_TRANSFORMER) for name in tensors):  # a file of ``FileNetworks``
-        tensors = {
-            name.removeprefix(_TRANSFORMER): tensor for name, tensor in tensors.items() if name.startswith(_TRANSFORMER)
-        }
-    own, given = network.patch_embedding.weight, tensors.get("patch_embedding.weight")
-    if given is not None and given.ndim == own.ndim and given.shape[1] < own.shape[1]:
-        wider = torch.zeros(len(given), own.shape[1], *given.shape[2:], dtype=given.dtype)
-        wider[:, : given.shape[1]] = given
-        tensors["patch_embedding.weight"] = wider
-    load_exactly(network, tensors, what=f"the transformer in {path}", dtype=torch.float32)
 
 
 def _drawn(draw: np.random.Generator, posterior: DiagonalGaussian) -> Tensor:

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from tiny_frozen import write_adapter, write_autoencoder, write_vggt
 from torch import Tensor, nn
 
-from gen3r_bench.errors import InputError
 from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.joint.conditioning import ConditionStyle, camera_condition
 from gen3r_bench.models.joint.file import FileNetworks, read_file
@@ -25,7 +24,7 @@ from gen3r_bench.models.wan.image_encoder import ImageConfig
 from gen3r_bench.models.wan.text import TextConfig
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
 from gen3r_bench.training import gen3r, gen3r_two_stage, gen3r_without_kl, wvd
-from gen3r_bench.training.joint import JointRecipe, begin_from
+from gen3r_bench.training.joint import JointRecipe
 from gen3r_bench.training.loop import read_losses, train
 from gen3r_bench.training.recipes import CONFIGS, named_recipe
 from gen3r_bench.training.release import recipe_sha256, release
@@ -309,14 +308,6 @@ def test_it_begins_from_a_transformer_with_fewer_channels(make: Make, tmp_path: 
     with torch.no_grad():
         expected = narrow(latents, condition=condition[:, :16], **given)
         torch.testing.assert_close(network(latents, condition=condition, **given), expected)
-    inside = tmp_path / "trained.safetensors"
-    text, image = make()._encoders
-    save_file(FileNetworks(narrow, text, image).state_dict(), inside)
-    same = JointDit(DitConfig.tiny())
-    begin_from(same, inside)
-    torch.testing.assert_close(same.state_dict(), network.state_dict())
-    with pytest.raises(InputError, match="do not fit"):
-        begin_from(JointDit(dataclasses.replace(DitConfig.tiny(), dim=96)), path)
 
 
 def test_what_it_begins_from_is_told_by_its_hash(make: Make, tmp_path: Path) -> None:
