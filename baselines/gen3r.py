@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, TILED, JointMethod, split_tiled
-from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, frozen_path, joint_file, own_contract
+from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, folder_with, frozen_path, joint_file, own_contract
 from gen3r_bench.baselines.official_weights import (
     GEN3R_HUB_ID,
     GEN3R_TRAINING_SETS,
@@ -15,7 +15,6 @@ from gen3r_bench.baselines.official_weights import (
     REFERENCE,
     require_libraries,
 )
-from gen3r_bench.errors import InputError
 from gen3r_bench.locations import weights_root
 from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
@@ -150,12 +149,10 @@ def checkpoint_folder(checkpoint: str | None, *, method_id: str = "gen3r") -> Pa
     """
     official = checkpoint in {None, OFFICIAL}
     root = weights_root() / "gen3r" if official else Path(str(checkpoint)).expanduser()
-    missing = [name for name in FOLDERS if not (root / name).is_dir()]
-    if not missing:
-        return root
-    what = f"{', '.join(missing)} missing in {root}" if root.is_dir() else f"{root} does not exist"
-    raise InputError(
-        f"{method_id}@{checkpoint or OFFICIAL}: {what}",
+    return folder_with(
+        root,
+        FOLDERS,
+        row=f"{method_id}@{checkpoint or OFFICIAL}",
         expected=f"the Hugging Face model {GEN3R_HUB_ID}"
         if official
         else f"{OFFICIAL!r}, a folder of its layout, or a file of gen3r-bench train {method_id}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,26 @@ def joint_file(method_id: str, checkpoint: str | None) -> Path | None:
         return path
     path = Path(checkpoint or OFFICIAL).expanduser()
     return path if path.suffix == ".safetensors" or path.is_file() else None
+
+
+def folder_with(root: Path, parts: Sequence[str], *, row: str, expected: str, fix: str | None = None) -> Path:
+    """``root``, where it has all the folders that a checkpoint consists of.
+
+    Args:
+        root: of the checkpoint.
+        parts: names of the folders.
+        row: whose checkpoint it is, for the message.
+        expected: what would do, for the message.
+        fix: what brings it, for the message.
+
+    Raises:
+        InputError: where it is not there, or parts are missing: which.
+    """
+    missing = [name for name in parts if not (root / name).is_dir()]
+    if not missing:
+        return root
+    what = f"{', '.join(missing)} missing in {root}" if root.is_dir() else f"{root} does not exist"
+    raise InputError(f"{row}: {what}", expected=expected, fix=fix)
 
 
 def frozen_path(network: str, checkpoint: str) -> Path:

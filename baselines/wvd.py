@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, JointMethod, split_tiled
-from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, frozen_path, joint_file, own_contract
+from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, folder_with, frozen_path, joint_file, own_contract
 from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, REFERENCE, require_libraries
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract
@@ -145,15 +145,12 @@ def checkpoint_folder(checkpoint: str | None) -> Path:
             expected="wvd@reference (this project's own) or wvd@PATH of a trained folder or file; the paper's values "
             "stand in every table beside ours",
         )
-    root = Path(str(checkpoint)).expanduser()
-    missing = [name for name in FOLDERS if not (root / name).is_dir()]
-    if missing:
-        what = f"{', '.join(missing)} missing in {root}" if root.is_dir() else f"{root} does not exist"
-        raise InputError(
-            f"wvd@{checkpoint}: {what}",
-            expected="a folder of Gen3R's layout, with wvd.json, or a file of gen3r-bench train wvd",
-        )
-    return root
+    return folder_with(
+        Path(str(checkpoint)).expanduser(),
+        FOLDERS,
+        row=f"wvd@{checkpoint}",
+        expected="a folder of Gen3R's layout, with wvd.json, or a file of gen3r-bench train wvd",
+    )
 
 
 def plan_checkpoint(
