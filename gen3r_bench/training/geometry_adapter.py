@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from functools import cached_property
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
+from gen3r_bench.models.causal3d import DiagonalGaussian
 from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.folder import CONFIG_KEY
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
@@ -71,6 +73,20 @@ class AdapterWeights(BaseModel):
     share: float = Field(default=0.1, ge=0)
 
 
+class AdapterStart(BaseModel):
+    """What a fresh adapter is given so that its latents say something of a clip before it has learned anything.
+
+    Attributes:
+        clips: training clips whose tokens are measured for a ``ScaledAdapter``; the first ones.
+        logvar: of the posterior, whatever the clip.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: int = Field(ge=1)
+    logvar: float
+
+
 class GeometryAdapterRecipe(MiniRecipe):
     """How a geometry adapter is trained on ``mini``, between a frozen VGGT and a frozen RGB autoencoder.
 
@@ -88,6 +104,7 @@ class GeometryAdapterRecipe(MiniRecipe):
         batch: clips a step.
         dense_frames: of a batch, that the depth and point heads answer.
         measured_clips: training clips whose latents are measured; the first ones.
+        start: of a network that the alignment does not start; None: as PyTorch draws it.
     """
 
     model: GeometryAdapterConfig
@@ -98,6 +115,7 @@ class GeometryAdapterRecipe(MiniRecipe):
     batch: int = Field(ge=1)
     dense_frames: int = Field(ge=1)
     measured_clips: int = Field(ge=1)
+    start: AdapterStart | None = None
 
     @cached_property
     def _vggt(self) -> Vggt:
@@ -112,16 +130,25 @@ class GeometryAdapterRecipe(MiniRecipe):
         """With the hashes of the frozen networks' weights, where these are there."""
         paths = {"vggt": source_path("vggt", self.vggt), "autoencoder": source_path("wan-vae", self.autoencoder)}
         frozen = {name: weights_sha256(path) if path.exists() else None for name, path in paths.items()}
-        return self._facts("geometry-adapter", frozen_sha256=frozen)
+        return self._facts("geometry-adapter", exclude=["start"] if self.start is None else (), frozen_sha256=frozen)
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         assert isinstance(shipped, GeometryAdapter)
         return {"side": str(self.side), "vggt": self.vggt, CONFIG_KEY: json.dumps(shipped.config.to_json())}
 
-    def network(self) -> GeometryAdapter:
-        return GeometryAdapter(self.model)
+    def network(self) -> GeometryAdapter | ScaledAdapter:
+        adapter = GeometryAdapter(self.model)
+        if self.start is None:
+            return adapter
+        set_logvar(adapter, self.start.logvar)
+        with torch.no_grad():
+            clips = first_clips(self._dataset, self._profile, self.start.clips)
+            mean, std = statistics_of(torch.cat([pack_tokens(self._tokens(clip[None])) for clip in clips]))
+        return ScaledAdapter(adapter, torch.tensor(mean), torch.tensor(std))
 
     def shipped(self, network: nn.Module) -> GeometryAdapter:
+        if isinstance(network, ScaledAdapter):
+            network = network.unscaled()
         assert isinstance(network, GeometryAdapter)
         weights = next(network.parameters())
         with torch.inference_mode():
@@ -187,6 +214,59 @@ class GeometryAdapterRecipe(MiniRecipe):
             )
 
 
+class ScaledAdapter(nn.Module):
+    """An adapter in training, whose own tokens are of size one in every channel.
+
+    A few of VGGT's channels are large and the same for every clip; beside them a fresh adapter sees no difference
+    between clips. What scales them becomes part of two convolutions in the end. The way in takes no mean away, since
+    beyond the border of a grid stand zeros.
+
+    Args:
+        adapter: what is trained.
+        mean: [C] of VGGT's tokens; the way out begins there.
+        std: [C] of them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, adapter: GeometryAdapter, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, tokens: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        """As ``GeometryAdapter``'s."""
+        size, std, mean = (values.view(1, -1, 1, 1, 1) for values in (self._size, self.std, self.mean))
+        posterior, decoded = self.adapter(tokens / size, noise)
+        return posterior, decoded * std + mean
+
+    def unscaled(self) -> GeometryAdapter:
+        """The adapter of VGGT's own tokens that does the same."""
+        adapter = copy.deepcopy(self.adapter)
+        first = adapter.model.encoder.init_block.resample["1"]
+        last = adapter.model.decoder.out_block.resample["2"]
+        with torch.no_grad():
+            first.weight.div_(self._size.view(1, -1, 1, 1))
+            last.weight.mul_(self.std.view(-1, 1, 1, 1))
+            last.bias.mul_(self.std).add_(self.mean)
+        return adapter
+
+    @property
+    def _size(self) -> Tensor:
+        """[C] root mean square of the tokens."""
+        return torch.hypot(self.mean, self.std)
+
+
+def set_logvar(adapter: GeometryAdapter, logvar: float) -> None:
+    """Make the log variance of a posterior one number, whatever the tokens."""
+    last = adapter.model.conv1
+    with torch.no_grad():
+        last.weight[adapter.config.latent_channels :].zero_()
+        last.bias[adapter.config.latent_channels :].fill_(logvar)
+
+
 class _Answers(NamedTuple):
     poses: Tensor
     depth: Tensor
@@ -210,12 +290,17 @@ REFERENCE: Final = GeometryAdapterRecipe(
 """For this project's own VGGT and RGB autoencoder."""
 
 WITHOUT_KL: Final = REFERENCE.model_copy(
-    update={"toward": "normal", "weights": REFERENCE.weights.model_copy(update={"divergence": 0.0})}
+    update={
+        "toward": "normal",
+        "weights": REFERENCE.weights.model_copy(update={"divergence": 0.0}),
+        "start": AdapterStart(clips=64, logvar=-6.0),
+    }
 )
 """The ablation: equation 7 without its divergence, which is still measured, from a standard normal.
 
-The released switch trains on that one, with a share of 1. Here the posterior then becomes the standard normal itself
-within a few steps, whatever the clip.
+The released switch trains on that one, with a share of 1; then the posterior becomes the standard normal itself, and
+says nothing of a clip. Without any, and from where the other begins, it stays near there for thousands of steps: what
+makes latents speak at first is the alignment. Hence a start of its own.
 """
 
 OFFICIAL: Final = GeometryAdapterRecipe(
