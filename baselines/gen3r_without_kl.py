@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from gen3r_bench.baselines import gen3r
 from gen3r_bench.baselines.gen3r import Gen3r, checkpoint_folder
 from gen3r_bench.baselines.joint_files import own_contract
-from gen3r_bench.baselines.official_weights import OFFICIAL
+from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract
 
@@ -20,7 +20,8 @@ UNPUBLISHED: Final = "no weights of Gen3R without the KL term were ever publishe
 class Gen3rWithoutKl(Gen3r):
     """Gen3R in everything but its weights: its geometry adapter was trained without the alignment (paper, Eq. 7).
 
-    A checkpoint is the path of a folder in the layout of Gen3R's, or of a file as ``train gen3r-without-kl`` writes it.
+    A checkpoint is "reference", this project's own; or the path of a folder in the layout of Gen3R's, or of a file as
+    ``train gen3r-without-kl`` writes it.
     """
 
     contract: ClassVar[Contract] = replace(
@@ -28,7 +29,7 @@ class Gen3rWithoutKl(Gen3r):
         method_id="gen3r-without-kl",
         title="Gen3R w/o L_KL",
         summary="Gen3R, whose geometry adapter was trained without the alignment to the appearance.",
-        checkpoints=(),
+        checkpoints=(REFERENCE,),
         licence="",
     )
 
@@ -37,8 +38,8 @@ class Gen3rWithoutKl(Gen3r):
         if checkpoint in {None, OFFICIAL}:
             raise InputError(
                 f"gen3r-without-kl without a path: {UNPUBLISHED}",
-                expected="gen3r-without-kl@PATH of a trained folder or file; the paper's values stand in every table "
-                "beside ours",
+                expected="gen3r-without-kl@reference (this project's own) or gen3r-without-kl@PATH of a trained folder "
+                "or file; the paper's values stand in every table beside ours",
             )
         return checkpoint_folder(checkpoint, method_id=cls.contract.method_id)
 

@@ -11,7 +11,7 @@ from gen3r_bench.locations import shipped_weights
 from gen3r_bench.models.joint.file import read_file
 from gen3r_bench.training.recipes import named_recipe
 
-METHODS = ("gen3r", "gen3r-two-stage", "wvd")
+METHODS = ("gen3r", "gen3r-two-stage", "gen3r-without-kl", "wvd")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -26,7 +26,7 @@ def test_networks_beside_a_file_are_those_that_ship(method: str) -> None:
     assert (facts.style, facts.sampling) == (recipe.style, recipe.sampling)
     assert "wan-vae" in facts.parts
     for name, part in facts.parts.items():
-        assert part.sha256 == sha256(shipped_weights(name))
+        assert part.sha256 == sha256(shipped_weights(name, part.checkpoint))
     begun_from = recipe.facts()["frozen_sha256"].get("start")
     base = sha256(shipped_weights("gen3r-two-stage"))
     assert begun_from == (None if method == "gen3r-two-stage" else base)

@@ -104,7 +104,7 @@ def test_default_methods_ship_a_checkpoint_that_scores_under_the_protocol() -> N
     assert "lvsm@reference" not in default_method_specs([cards.load("free-1view")])
     for name, wanted in (("geom-1view", True), ("geom-recon", True), ("pose-recon", True), ("appearance-1view", False)):
         assert ("vggt@reference" in default_method_specs([cards.load(name)])) == wanted
-    generators = ["gen3r-two-stage@reference", "gen3r@reference", "wvd@reference"]
+    generators = [f"{name}@reference" for name in ("gen3r", "gen3r-two-stage", "gen3r-without-kl", "wvd")]
     of_frames = [*generators, "vggt-rgb-head@reference", "wan-vae@reference"]
     assert sorted(default_method_specs([cards.load("rgb-recon")])) == sorted(of_frames)
     for name in ("geom-1view", "appearance-2view", "camera-1view", "free-1view", "pose-recon"):

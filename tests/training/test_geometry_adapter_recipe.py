@@ -216,7 +216,7 @@ def test_named_recipes_are_data() -> None:
         assert named_recipe("geometry-adapter", name) is recipe
     assert len({recipe_sha256(recipe) for recipe in (REFERENCE, WITHOUT_KL, OFFICIAL)}) == 3
     assert OFFICIAL.model.widths == GeometryAdapterConfig.official().widths
-    assert (WITHOUT_KL.toward, WITHOUT_KL.weights.share) == ("normal", 1.0)
+    assert (WITHOUT_KL.toward, WITHOUT_KL.weights.divergence) == ("normal", 0.0)
 
 
 def test_what_it_builds_on_must_be_there(make: Make, tmp_path: Path) -> None:
