@@ -15,6 +15,7 @@ from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
 from gen3r_bench.training import geometry_adapter
+from gen3r_bench.training.adapter_start import AdapterStart, ScaledAdapter
 from gen3r_bench.training.geometry_adapter import OFFICIAL, REFERENCE, WITHOUT_KL, GeometryAdapterRecipe
 from gen3r_bench.training.latents import as_clip
 from gen3r_bench.training.loop import read_losses, train
@@ -208,9 +209,35 @@ def test_trained_killed_resumed_and_released(tmp_path: Path, make: Make) -> None
     assert {len(digest) for digest in content["recipe"]["frozen_sha256"].values()} == {64}
 
 
+def test_a_start_of_its_own_is_trained_and_folded_in(make: Make, tmp_path: Path) -> None:
+    recipe = make(toward="normal", start=AdapterStart(clips=2, logvar=-5.0))
+    begun = recipe.network()
+    assert isinstance(begun, ScaledAdapter)
+    clips = torch.stack([as_clip(recipe._dataset.train_scene(index, recipe._profile).rgb) for index in range(2)])
+    tokens = pack_tokens(recipe._tokens(clips))
+    torch.testing.assert_close(begun.mean, tokens.mean((0, 2, 3, 4)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(begun.std, tokens.transpose(0, 1).flatten(1).std(1, correction=0), rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        assert begun.adapter.encode(tokens).logvar.eq(-5).all()
+    trained = train(recipe, tmp_path, cpu=True)
+    weights, _, _ = release(recipe, trained, tmp_path, "tiny", origin={})
+    shipped = GeometryAdapter.from_folder(weights, dtype=torch.float32)
+    assert isinstance(trained, ScaledAdapter)
+    mean, std = (
+        torch.tensor(each).view(1, -1, 1, 1, 1) for each in (shipped.config.latent_mean, shipped.config.latent_std)
+    )
+    noise = torch.zeros(2, 16, 2, 2, 2)
+    with torch.no_grad():
+        posterior, decoded = trained(tokens, noise)
+        again = shipped.encode(tokens)
+        torch.testing.assert_close(again.mean * std + mean, posterior.mean, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(shipped.decode(again.mean), decoded, rtol=0.02, atol=0.05)
+
+
 def test_named_recipes_are_data() -> None:
     for name, recipe in (("reference", REFERENCE), ("without-kl", WITHOUT_KL), ("official", OFFICIAL)):
         facts = json.loads(json.dumps(recipe.facts()))
+        assert ("start" in facts) == (name == "without-kl")
         fields = {name: value for name, value in facts.items() if name not in {"recipe", "frozen_sha256", "data"}}
         assert GeometryAdapterRecipe(**fields) == recipe
         assert named_recipe("geometry-adapter", name) is recipe
