@@ -57,12 +57,11 @@ class ScaledAdapter(nn.Module):
     def unscaled(self) -> GeometryAdapter:
         """The adapter of VGGT's own tokens that does the same."""
         adapter = copy.deepcopy(self.adapter)
-        first = adapter.model.encoder.init_block.resample["1"]
-        last = adapter.model.decoder.out_block.resample["2"]
+        last = "model.decoder.out_block.resample.2"
         with torch.no_grad():
-            first.weight.div_(self._size.view(1, -1, 1, 1))
-            last.weight.mul_(self.std.view(-1, 1, 1, 1))
-            last.bias.mul_(self.std).add_(self.mean)
+            adapter.get_parameter("model.encoder.init_block.resample.1.weight").div_(self._size.view(1, -1, 1, 1))
+            adapter.get_parameter(f"{last}.weight").mul_(self.std.view(-1, 1, 1, 1))
+            adapter.get_parameter(f"{last}.bias").mul_(self.std).add_(self.mean)
         return adapter
 
     @property
@@ -73,7 +72,6 @@ class ScaledAdapter(nn.Module):
 
 def set_logvar(adapter: GeometryAdapter, logvar: float) -> None:
     """Make the log variance of a posterior one number, whatever the tokens."""
-    last = adapter.model.conv1
     with torch.no_grad():
-        last.weight[adapter.config.latent_channels :].zero_()
-        last.bias[adapter.config.latent_channels :].fill_(logvar)
+        adapter.get_parameter("model.conv1.weight")[adapter.config.latent_channels :].zero_()
+        adapter.get_parameter("model.conv1.bias")[adapter.config.latent_channels :].fill_(logvar)
