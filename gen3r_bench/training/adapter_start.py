@@ -1,4 +1,4 @@
-"""Where a small geometry adapter begins, so that its latents speak from the first step."""
+"""Where a geometry adapter begins that no alignment makes speak."""
 
 from __future__ import annotations
 
