@@ -11,6 +11,8 @@ from gen3r_bench.locations import shipped_weights
 from gen3r_bench.models.joint.file import read_file
 from gen3r_bench.training.recipes import named_recipe
 
+MOST_BYTES = 60 * 2**20
+"""Of all shipped weights."""
 METHODS = ("gen3r", "gen3r-two-stage", "gen3r-without-kl", "wvd")
 
 
@@ -30,3 +32,7 @@ def test_networks_beside_a_file_are_those_that_ship(method: str) -> None:
     begun_from = recipe.facts()["frozen_sha256"].get("start")
     base = sha256(shipped_weights("gen3r-two-stage"))
     assert begun_from == (None if method == "gen3r-two-stage" else base)
+
+
+def test_all_that_ships_stays_small() -> None:
+    assert sum(path.stat().st_size for path in shipped_weights("gen3r").parent.glob("*.safetensors")) <= MOST_BYTES
