@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from reference_report import report
 
 from gen3r_bench.baselines.official_weights import REFERENCE
 from gen3r_bench.baselines.wan_vae import WanVaeMethod
@@ -21,7 +22,6 @@ from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.metrics.image import psnr, ssim
 from gen3r_bench.scene import Conditioning, Scene
-from gen3r_bench.stats import compare_paired, mean_interval
 from gen3r_bench.training.wan_vae import REFERENCE as RECIPE
 
 Frames = NDArray[np.uint8]
@@ -68,27 +68,13 @@ def main() -> None:
     scenes = [dataset.load(name, profile) for name in dataset.scene_ids()]
     method = WanVaeMethod.load(options.weights, device="cpu")
     linear = WanVaeMethod(RECIPE.network().eval()) if options.linear else None
-    scores: dict[tuple[str, str], dict[str, float]] = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
     for scene in scenes:
         for row, rgb in answers(method, linear, scene).items():
             for metric, function in (("psnr", psnr), ("ssim", ssim)):
                 values = np.minimum(function(rgb, scene.rgb), 60) if metric == "psnr" else function(rgb, scene.rgb)
-                scores.setdefault((row, metric), {})[scene.scene_id] = float(values.mean())
-    for (row, metric), values in scores.items():
-        interval = mean_interval({scene: [value] for scene, value in values.items()})
-        assert interval is not None
-        print(f"{row:22} {metric} {np.mean(list(values.values())):.4f} [{interval.low:.4f}, {interval.high:.4f}]")
-    for (row, metric), values in scores.items():
-        if row == "wan-vae":
-            continue
-        found = compare_paired(scores["wan-vae", metric], values, higher_is_better=True)
-        assert found.difference is not None
-        assert found.interval is not None
-        reach = f"[{found.interval.low:+.4f}, {found.interval.high:+.4f}]"
-        print(
-            f"{metric}: wan-vae - {row}: {found.difference:+.4f} {reach}, p {found.p_value:.2g}, "
-            f"better in {found.wins} of {found.n} scenes"
-        )
+                scores.setdefault(row, {}).setdefault(metric, {})[scene.scene_id] = float(values.mean())
+    report(scores, [("wan-vae", row) for row in scores if row != "wan-vae"])
     if options.sheet is not None:
         sheet(method, scenes[:4], options.sheet)
 
