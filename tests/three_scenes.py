@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
 from gen3r_bench.method import Method
 from gen3r_bench.metrics.geometry import score_points
@@ -23,3 +27,8 @@ def chamfer(prediction: Prediction, scene: Scene) -> float:
     points = prediction.world_points()
     assert points is not None
     return score_points(points, scene.points_world(), scene.valid, num_points=2000, voxel_size=0.03).chamfer
+
+
+def mean_chamfer(answers: Sequence[Prediction], scenes: Sequence[Scene]) -> float:
+    """Over scenes and the answers to them."""
+    return float(np.mean([chamfer(*pair) for pair in zip(answers, scenes, strict=True)]))
