@@ -75,9 +75,9 @@ class AdapterWeights(BaseModel):
 class GeometryAdapterRecipe(MiniRecipe):
     """How a geometry adapter is trained on ``mini``, between a frozen VGGT and a frozen RGB autoencoder.
 
-    Its posterior is drawn to that of the same clip's appearance, number by number, or, where the paper's alignment is
-    ablated, to a standard normal, as the released code has it then. Its latents are measured when it is done: their
-    mean and deviation over ``measured_clips`` become part of its configuration.
+    Its posterior is drawn to that of the same clip's appearance, number by number, or to a standard normal, as the
+    released code has it where the paper's alignment is ablated; by ``weights``, or not at all. Its latents are measured
+    when it is done: their mean and deviation over ``measured_clips`` become part of its configuration.
 
     Attributes:
         model: sizes of the adapter.
