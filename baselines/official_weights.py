@@ -32,6 +32,8 @@ OFFLOAD_VARIABLE: Final = "GEN3R_BENCH_OFFLOAD"
 """Environment variable: "none", "encoders" (the default) or "all"; see ``gen3r_bench.models.parts.Parts``."""
 REFERENCE: Final = "reference"
 """A checkpoint that this project trained, and ships."""
+VGGT_TRAINING_SETS: Final = ("co3dv2", "dl3dv", "wildrgbd")
+"""What of its training data this suite knows: VGGT's authors name more."""
 _CONFIG: Final = "config.json"
 _SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
 
