@@ -40,6 +40,8 @@ def moved_golden(path: Path, by: float) -> Golden:
 
 def test_goldens_are_made_hold_and_trip(tmp_path: Path) -> None:
     (tmp_path / "still.py").write_text(METHOD)
+    # other processes measure, too, and import nothing from the working directory
+    (tmp_path / "queue.py").write_text("raise SystemExit('imported from the working directory')")
     made = gen3r_bench(
         "regress", "--update", "--reason", "first ones", "--goldens", "g", "-m", "still.py:Still", "-p", "camera-1view",
         "--scenes", "test/000", "--over", "1 thread", cwd=tmp_path,
