@@ -155,14 +155,15 @@ def make_goldens(
         progress: told what is in work.
 
     Raises:
-        BenchError: where a scene fails, a protocol scores nothing, or a variant cannot be run.
+        BenchError: where a scene fails, a protocol scores nothing, or a variant is not known or cannot be run.
     """
     tell = progress or (lambda what: None)
+    planned = list(_variants(together, row, opened, folder, device, roots, over))  # told of a wrong name at once
     tell("golden scores")
     golden = run_here(together, row, opened, folder / "golden", device=device)
     _require_scores(golden, together)
     variants = []
-    for observed, make in _variants(together, row, opened, folder, device, roots, over):
+    for observed, make in planned:
         tell(observed.name)
         run = make()
         _require_scores(run, together, observed.name)

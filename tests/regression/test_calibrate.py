@@ -137,6 +137,7 @@ def test_what_cannot_be_a_golden(tmp_path: Path) -> None:
         make_goldens(
             [FREEZE], row, MINI, tmp_path / "a", reason="r", device="cpu", roots={}, over=["3 threads"]
         )  # fmt: skip
+    assert not (tmp_path / "a").exists()  # nothing has run
     oracle = Guarded("crossfade", "camera-1view", "mini", (), (SCENE,), (42,), "exact")
     with pytest.raises(BenchError, match="is unsupported: crossfade does not support 1view"):
         make_goldens(
