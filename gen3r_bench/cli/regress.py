@@ -14,6 +14,7 @@ from gen3r_bench.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gen3r_bench.regression.calibrate import Update
     from gen3r_bench.regression.golden import Golden
     from gen3r_bench.regression.subset import Guarded
 
@@ -65,18 +66,18 @@ def regress(
     missing, or where a card, weights or files are others; 2 on wrong usage. --update makes goldens, of any checkpoint:
     gen3r-bench regress --method gen3r@official --protocol geom-1view --update --reason "first" --goldens DIR
     """
-    from gen3r_bench.regression.golden import Wanted, chosen, read_goldens, reference_folder
+    from gen3r_bench.regression.golden import Wanted, chosen, read_goldens, readable_goldens, reference_folder
     from gen3r_bench.regression.subset import to_update
     from gen3r_bench.runs.environment import code_commit
 
     folder = goldens or reference_folder()
     device = options.checked_device(device)
-    roots = options.data_roots(dataset or ["mini"], data_root)
-    wanted = Wanted(tuple(method or ()), tuple(protocol or ()), tuple(dataset or ()))
+    wanted = Wanted(_once(method), _once(protocol), _once(dataset))
     if not update:
         for name, given in (("--reason", reason), ("--scenes", scenes), ("--over", over)):
             if given:
                 raise InputError(f"{name} without --update", expected="both: a check takes these from the golden")
+        roots = options.data_roots(wanted.datasets or ["mini"], data_root)
         _check(chosen(read_goldens(folder), wanted), roots, device, jobs, junit, as_json=json_, quiet=quiet)
         return
     if not reason.strip():
@@ -85,8 +86,17 @@ def regress(
         raise InputError("--junit with --update", expected="one of them: an update checks nothing")
     if goldens is None and not code_commit():
         raise InputError("--update of the shipped goldens outside a checkout", expected="--goldens DIR")
-    guarded = to_update(folder, wanted, tuple(scenes or ()), roots, device)
-    _update(guarded, folder, roots, device, reason.strip(), tuple(over or ()), as_json=json_, quiet=quiet)
+    there, problems = readable_goldens(folder)
+    for problem in problems:
+        typer.echo(f"Passed over: {problem}", err=True)
+    roots = options.data_roots(wanted.datasets or ["mini"], data_root)
+    guarded = to_update(list(there.values()), wanted, _once(scenes), roots, device)
+    _update(guarded, folder, roots, device, reason.strip(), _once(over), as_json=json_, quiet=quiet)
+
+
+def _once(texts: list[str] | None) -> tuple[str, ...]:
+    """What a repeatable option was given, each once."""
+    return tuple(dict.fromkeys(texts or ()))
 
 
 def _check(
@@ -144,16 +154,26 @@ def _update(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Make goldens, group by group, and print what they tolerate; a group is written when it is finished."""
+    """Make goldens, group by group, and print what they tolerate; a group is written and told when it is finished."""
     from rich.console import Console
 
     from gen3r_bench.regression.calibrate import update
-    from gen3r_bench.regression.report import print_updates, updates_json
+    from gen3r_bench.regression.report import print_update, print_update_legend, updates_json
 
-    talk = Console(stderr=True, quiet=quiet)
-    with talk.status("starting") as status:
-        updates = update(guarded, folder, reason=reason, device=device, roots=roots, over=over, progress=status.update)
-    if as_json:
-        typer.echo(json.dumps(updates_json(updates), indent=1, ensure_ascii=False))
-    else:
-        print_updates(options.table_console(), updates)
+    talk, console = Console(stderr=True, quiet=quiet), options.table_console()
+    written: list[Update] = []
+    try:
+        with talk.status("starting") as status:
+            for one in update(
+                guarded, folder, reason=reason, device=device, roots=roots, over=over, progress=status.update
+            ):
+                written.append(one)
+                if not as_json:
+                    status.stop()  # so that the table begins on a line of its own
+                    print_update(console, one)
+                    status.start()
+    finally:  # where a later group fails, the earlier ones are written
+        if written and as_json:
+            typer.echo(json.dumps(updates_json(written), indent=1, ensure_ascii=False))
+        elif written:
+            print_update_legend(console)

@@ -11,6 +11,7 @@ from cli.test_run import METHOD
 from command_line import gen3r_bench, gen3r_bench_process
 
 from gen3r_bench.regression.golden import Golden, read_golden, reference_folder, write_golden
+from gen3r_bench.regression.variants import LAST_DIGITS
 
 
 def test_the_shipped_goldens_hold_on_this_machine(tmp_path: Path) -> None:
@@ -81,6 +82,36 @@ def test_goldens_are_made_hold_and_trip(tmp_path: Path) -> None:
     assert [score["score"] for score in one["scores"] if score["breach"]] == ["auc30@hist1deg"]
 
 
+QUICK = ("--over", LAST_DIGITS)
+"""One variant, in this process."""
+MAKE = ("regress", "--update", "--reason", "r", "--goldens", "g", *QUICK)
+ONE = ("-p", "camera-1view", "--scenes", "test/000")
+
+
+def test_what_was_written_is_told_where_a_later_group_fails(tmp_path: Path) -> None:
+    """Options that are repeated word for word count once."""
+    words = (*MAKE, *ONE, *ONE, *QUICK, "-d", "mini", "-d", "mini", "-m", "freeze", "-m", "freeze", "-m", "crossfade")
+    done = gen3r_bench(*words, cwd=tmp_path, code=2)
+    assert "no golden of crossfade under camera-1view" in done.stderr
+    assert done.stdout.count("Written: g/freeze.camera-1view.mini.json") == 1
+    assert "tolerance: 10 x drift" in done.stdout
+    (one,) = json.loads(gen3r_bench(*words, "--json", cwd=tmp_path, code=2).stdout)
+    assert (one["row"], one["removed"]) == ("freeze", [])
+
+
+def test_a_damaged_golden_is_made_anew_and_stops_no_other(tmp_path: Path) -> None:
+    gen3r_bench(*MAKE, *ONE, "-m", "freeze", "-m", "wobble", cwd=tmp_path)
+    path = tmp_path / "g/freeze.camera-1view.mini.json"
+    path.write_text(path.read_text()[:-20])
+    assert "is damaged" in gen3r_bench("regress", "--goldens", "g", cwd=tmp_path, code=2).stderr
+    other = gen3r_bench(*MAKE, cwd=tmp_path)
+    assert "Passed over: g/freeze.camera-1view.mini.json is damaged" in other.stderr
+    assert "Written: g/wobble.camera-1view.mini.json" in other.stdout
+    assert "freeze" not in other.stdout
+    gen3r_bench(*MAKE, *ONE, "-m", "freeze", cwd=tmp_path)
+    assert "All 2 goldens hold." in gen3r_bench("regress", "--goldens", "g", cwd=tmp_path).stdout
+
+
 UPDATE = ["--update", "--reason", "r", "--goldens", "g"]
 
 
@@ -95,10 +126,14 @@ UPDATE = ["--update", "--reason", "r", "--goldens", "g"]
         (["--goldens", "damaged"], "is damaged"),
     ],
 )  # fmt: skip
-def test_wrong_usage_is_exit_2_and_one_reason(tmp_path: Path, arguments: list[str], message: str) -> None:
-    if "damaged" in arguments:
-        (tmp_path / "damaged").mkdir()
-        (tmp_path / "damaged/a.json").write_text("{")
+def test_wrong_usage_is_exit_2_and_one_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/a.json").write_text("{")
+    (tmp_path / "file").touch()
+    # before anything has run
+    monkeypatch.setattr("gen3r_bench.regression.check.check", None)
     done = gen3r_bench("regress", *arguments, cwd=tmp_path, code=2)
     assert message in " ".join(done.stderr.split())
     assert done.stdout == ""
