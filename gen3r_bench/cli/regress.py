@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,8 +79,11 @@ def regress(
         for name, given in (("--reason", reason), ("--scenes", scenes), ("--over", over)):
             if given:
                 raise InputError(f"{name} without --update", expected="both: a check takes these from the golden")
-        roots = options.data_roots(wanted.datasets or ["mini"], data_root)
-        _check(chosen(read_goldens(folder), wanted), roots, device, jobs, junit, as_json=json_, quiet=quiet)
+        if junit is not None:
+            _require_writable(junit)
+        guards = chosen(read_goldens(folder), wanted)
+        roots = options.data_roots(wanted.datasets or [one.dataset for one in guards.values()], data_root)
+        _check(guards, roots, device, jobs, junit, as_json=json_, quiet=quiet)
         return
     if not reason.strip():
         raise InputError("--update without a reason", expected="why the new numbers are right", fix="--reason TEXT")
@@ -86,10 +91,12 @@ def regress(
         raise InputError("--junit with --update", expected="one of them: an update checks nothing")
     if goldens is None and not code_commit():
         raise InputError("--update of the shipped goldens outside a checkout", expected="--goldens DIR")
+    _require_folder(folder)
     there, problems = readable_goldens(folder)
     for problem in problems:
         typer.echo(f"Passed over: {problem}", err=True)
-    roots = options.data_roots(wanted.datasets or ["mini"], data_root)
+    names = wanted.datasets or [one.dataset for one in there.values() if wanted.fits(one)] or ["mini"]
+    roots = options.data_roots(names, data_root)
     guarded = to_update(list(there.values()), wanted, _once(scenes), roots, device)
     _update(guarded, folder, roots, device, reason.strip(), _once(over), as_json=json_, quiet=quiet)
 
@@ -97,6 +104,34 @@ def regress(
 def _once(texts: list[str] | None) -> tuple[str, ...]:
     """What a repeatable option was given, each once."""
     return tuple(dict.fromkeys(texts or ()))
+
+
+def _require_writable(junit: Path) -> None:
+    """Check that a file can be written, before the work whose result it takes.
+
+    Raises:
+        InputError: where it is a folder, or lies in none that is there and can be written.
+    """
+    if os.path.isdir(junit):
+        raise InputError(f"--junit {junit}, which is a folder", expected="a file in it")
+    if not os.path.isdir(junit.parent):
+        fix = shlex.join(["mkdir", "-p", str(junit.parent)])
+        raise InputError(f"--junit {junit}", expected="a file in a folder that is there", fix=fix)
+    if not os.access(junit.parent, os.W_OK | os.X_OK):
+        raise InputError(f"--junit {junit}", expected="a file in a folder that can be written")
+
+
+def _require_folder(goldens: Path) -> None:
+    """Check that a folder is there or can be made, before the work whose result it takes.
+
+    Raises:
+        InputError: where a file lies there, or its place cannot be written.
+    """
+    nearest = next(place for place in (goldens, *goldens.parents) if os.path.exists(place))
+    if not os.path.isdir(nearest):
+        raise InputError(f"--goldens {goldens}: {nearest} is a file", expected="a folder, which may be new")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"--goldens {goldens}: {nearest} cannot be written", expected="a folder that can be")
 
 
 def _check(

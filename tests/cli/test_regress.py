@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from cli.test_run import METHOD
 from command_line import gen3r_bench, gen3r_bench_process
+from datasets.test_folder import write_capture
 
 from gen3r_bench.regression.golden import Golden, read_golden, reference_folder, write_golden
 from gen3r_bench.regression.variants import LAST_DIGITS
@@ -99,6 +100,21 @@ def test_what_was_written_is_told_where_a_later_group_fails(tmp_path: Path) -> N
     assert (one["row"], one["removed"]) == ("freeze", [])
 
 
+def test_goldens_on_files_find_their_data(tmp_path: Path) -> None:
+    write_capture(tmp_path / "my cap", frames=49)
+    gen3r_bench(*MAKE, "-m", "freeze", "-p", "camera-1view", "-d", "folder", "--data-root", "my cap", cwd=tmp_path)
+    again = gen3r_bench(*MAKE, "--data-root", "folder=my cap", "--over", "found", cwd=tmp_path, code=2)
+    assert "unknown variant 'found'" in again.stderr
+    (path,) = (tmp_path / "g").glob("*.json")
+    write_golden(moved_golden(path, 0.25), path.parent)
+    gen3r_bench("regress", "--goldens", "g", "--data-root", "my cap", cwd=tmp_path, code=1)
+    lost = gen3r_bench("regress", "--goldens", "g", "--junit", "j.xml", cwd=tmp_path, code=1)
+    assert "cannot run: no data root for folder" in lost.stdout
+    assert (tmp_path / "j.xml").is_file()
+    unknown = gen3r_bench("regress", "--goldens", "g", "--data-root", "mini=my cap", cwd=tmp_path, code=2)
+    assert "unknown dataset in --data-root 'mini'; known: folder" in unknown.stderr
+
+
 def test_a_damaged_golden_is_made_anew_and_stops_no_other(tmp_path: Path) -> None:
     gen3r_bench(*MAKE, *ONE, "-m", "freeze", "-m", "wobble", cwd=tmp_path)
     path = tmp_path / "g/freeze.camera-1view.mini.json"
@@ -124,6 +140,11 @@ UPDATE = ["--update", "--reason", "r", "--goldens", "g"]
         ([*UPDATE, "-m", "freeze", "-p", "geom-1view", "--scenes", "x"], "unknown scene"),
         (["--over", "1 thread"], "--over without --update"),
         (["--goldens", "damaged"], "is damaged"),
+        (["--junit", "no dir/x.xml"], "expected a file in a folder that is there (fix: mkdir -p 'no dir')"),
+        (["--junit", ""], "--junit ., which is a folder; expected a file in it"),
+        (["--junit", "damaged"], "--junit damaged, which is a folder"),
+        ([*UPDATE[:-1], "file"], "--goldens file: file is a file; expected a folder"),
+        ([*UPDATE[:-1], "file/g"], "--goldens file/g: file is a file; expected a folder"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_and_one_reason(
