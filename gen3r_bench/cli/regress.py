@@ -83,7 +83,11 @@ def regress(
             _require_writable(junit)
         guards = chosen(read_goldens(folder), wanted)
         roots = options.data_roots(wanted.datasets or [one.dataset for one in guards.values()], data_root)
-        _check(guards, roots, device, jobs, junit, as_json=json_, quiet=quiet)
+        breached = _check(guards, roots, device, jobs, junit, as_json=json_, quiet=quiet)
+        if breached and not quiet:
+            typer.echo(_advice(breached, goldens, roots, device), err=True)
+        if breached:
+            raise typer.Exit(1)
         return
     if not reason.strip():
         raise InputError("--update without a reason", expected="why the new numbers are right", fix="--reason TEXT")
@@ -143,8 +147,8 @@ def _check(
     *,
     as_json: bool,
     quiet: bool,
-) -> None:
-    """Run and judge goldens, print what was found, and leave with 1 where one is breached."""
+) -> list[Golden]:
+    """Run and judge goldens, print what was found, and return those that are breached."""
     from gen3r_bench.regression.check import check
     from gen3r_bench.regression.report import judgements_json, print_judgements, write_junit
 
@@ -164,18 +168,36 @@ def _check(
         print_judgements(options.table_console(), judgements)
     if junit is not None:
         write_junit(judgements, junit)
-    breached = [one.golden for one in judgements if not one.ok]
-    if breached and not quiet:
-        one = breached[0]
-        scenes = " ".join(f"--scenes {scene}" for scene in one.header.plan[0].scenes)
-        row = f"-p {one.protocol} -d {one.dataset} -m {one.spec}"
-        typer.echo(
-            f"Look closer: gen3r-bench run {row} {scenes} --no-diagnostics --keep-predictions\n"
-            "Meant to move? gen3r-bench regress --update --reason TEXT",
-            err=True,
-        )
-    if breached:
-        raise typer.Exit(1)
+    return [one.golden for one in judgements if not one.ok]
+
+
+def _advice(breached: Sequence[Golden], goldens: Path | None, roots: Mapping[str, Path], device: str) -> str:
+    """Commands that look closer at the first breach, and that make the breached goldens anew, and no others.
+
+    Args:
+        breached: one or more.
+        goldens: their folder, where it was named.
+        roots: where datasets lie.
+        device: where networks ran.
+    """
+    from gen3r_bench.regression.measure import run_words
+    from gen3r_bench.regression.subset import Guarded
+
+    look = [*run_words([Guarded.of(breached[0])], device=device, roots=roots), "--keep-predictions"]
+    lines = [f"Look closer: {shlex.join(['gen3r-bench', *look])}"]
+    protocols: dict[tuple[str, str], list[str]] = {}
+    for one in breached:
+        protocols.setdefault((one.spec, one.dataset), []).append(one.protocol)
+    for (spec, dataset), names in protocols.items():
+        words = ["gen3r-bench", "regress", "--update", "--reason", "TEXT", "-m", spec, "-d", dataset]
+        for name in dict.fromkeys(names):
+            words += ["-p", name]
+        if dataset in roots:
+            words += ["--data-root", f"{dataset}={roots[dataset]}"]
+        if goldens is not None:
+            words += ["--goldens", str(goldens)]
+        lines.append(f"Meant to move? {shlex.join([*words, '--device', device])}")
+    return "\n".join(lines)
 
 
 def _update(

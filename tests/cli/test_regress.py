@@ -10,7 +10,9 @@ import pytest
 from cli.test_run import METHOD
 from command_line import gen3r_bench, gen3r_bench_process
 from datasets.test_folder import write_capture
+from regression.goldens import shipped
 
+from gen3r_bench.cli.regress import _advice
 from gen3r_bench.regression.golden import Golden, read_golden, reference_folder, write_golden
 from gen3r_bench.regression.variants import LAST_DIGITS
 
@@ -70,6 +72,8 @@ def test_goldens_are_made_hold_and_trip(tmp_path: Path) -> None:
         assert text in words
     assert "row source still.py sha256:" in words
     assert "Look closer: gen3r-bench run -p camera-1view -d mini -m still.py:Still --scenes test/000" in tripped.stderr
+    anew = "--reason TEXT -m still.py:Still -d mini -p camera-1view --goldens g --device cpu"
+    assert f"Meant to move? gen3r-bench regress --update {anew}\n" in tripped.stderr
     document = ElementTree.parse(tmp_path / "j.xml").getroot()
     (failed,) = [case for case in document.iter("testcase") if case.find("failure") is not None]
     assert failed.attrib["name"] == "test/000 (42) auc30@hist1deg"
@@ -107,7 +111,10 @@ def test_goldens_on_files_find_their_data(tmp_path: Path) -> None:
     assert "unknown variant 'found'" in again.stderr
     (path,) = (tmp_path / "g").glob("*.json")
     write_golden(moved_golden(path, 0.25), path.parent)
-    gen3r_bench("regress", "--goldens", "g", "--data-root", "my cap", cwd=tmp_path, code=1)
+    moved = gen3r_bench("regress", "--goldens", "g", "--data-root", "my cap", cwd=tmp_path, code=1)
+    look, anew = moved.stderr.strip().splitlines()
+    assert "--scenes 'my cap' --data-root 'folder=my cap' --seed 42 --seeds 1 --device cpu" in look
+    assert "-m freeze -d folder -p camera-1view --data-root 'folder=my cap' --goldens g --device cpu" in anew
     lost = gen3r_bench("regress", "--goldens", "g", "--junit", "j.xml", cwd=tmp_path, code=1)
     assert "cannot run: no data root for folder" in lost.stdout
     assert (tmp_path / "j.xml").is_file()
@@ -126,6 +133,20 @@ def test_a_damaged_golden_is_made_anew_and_stops_no_other(tmp_path: Path) -> Non
     assert "freeze" not in other.stdout
     gen3r_bench(*MAKE, *ONE, "-m", "freeze", cwd=tmp_path)
     assert "All 2 goldens hold." in gen3r_bench("regress", "--goldens", "g", cwd=tmp_path).stdout
+
+
+def test_a_breach_is_advised_on_row_by_row(tmp_path: Path) -> None:
+    names = ("wobble.camera-1view", "freeze.geom-1view", "wobble.geom-1view")
+    goldens = [one for name in names for one in shipped(f"{name}.mini", ["test/000"]).values()]
+    spaced = goldens[0].model_copy(update={"spec": "my method.py:Mine"})
+    look, *anew = _advice([spaced, *goldens[1:], goldens[0]], None, {}, "cuda:1").splitlines()
+    assert "-d mini -m 'my method.py:Mine' --scenes test/000 --seed 42" in look
+    assert "--device cuda:1 --geometry-backend exact --no-diagnostics --keep-predictions" in look
+    assert [line.partition(" TEXT ")[2] for line in anew] == [
+        "-m 'my method.py:Mine' -d mini -p camera-1view --device cuda:1",
+        "-m freeze -d mini -p geom-1view --device cuda:1",
+        "-m wobble -d mini -p geom-1view -p camera-1view --device cuda:1",
+    ]
 
 
 UPDATE = ["--update", "--reason", "r", "--goldens", "g"]
