@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +17,7 @@ from gen3r_bench.cli import options
 from gen3r_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gen3r_bench.regression.calibrate import Update
     from gen3r_bench.regression.golden import Golden
@@ -83,7 +86,8 @@ def regress(
             _require_writable(junit)
         guards = chosen(read_goldens(folder), wanted)
         roots = options.data_roots(wanted.datasets or [one.dataset for one in guards.values()], data_root)
-        breached = _check(guards, roots, device, jobs, junit, as_json=json_, quiet=quiet)
+        with _cleaned_up_on_sigterm():
+            breached = _check(guards, roots, device, jobs, junit, as_json=json_, quiet=quiet)
         if breached and not quiet:
             typer.echo(_advice(breached, goldens, roots, device), err=True)
         if breached:
@@ -102,7 +106,8 @@ def regress(
     names = wanted.datasets or [one.dataset for one in there.values() if wanted.fits(one)] or ["mini"]
     roots = options.data_roots(names, data_root)
     guarded = to_update(list(there.values()), wanted, _once(scenes), roots, device)
-    _update(guarded, folder, roots, device, reason.strip(), _once(over), as_json=json_, quiet=quiet)
+    with _cleaned_up_on_sigterm():
+        _update(guarded, folder, roots, device, reason.strip(), _once(over), as_json=json_, quiet=quiet)
 
 
 def _once(texts: list[str] | None) -> tuple[str, ...]:
@@ -136,6 +141,16 @@ def _require_folder(goldens: Path) -> None:
         raise InputError(f"--goldens {goldens}: {nearest} is a file", expected="a folder, which may be new")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"--goldens {goldens}: {nearest} cannot be written", expected="a folder that can be")
+
+
+@contextmanager
+def _cleaned_up_on_sigterm() -> Iterator[None]:
+    """End on SIGTERM as on an exception, so that temporary folders go with the command."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check(

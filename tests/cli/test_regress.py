@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -147,6 +149,20 @@ def test_a_breach_is_advised_on_row_by_row(tmp_path: Path) -> None:
         "-m freeze -d mini -p geom-1view --device cuda:1",
         "-m wobble -d mini -p geom-1view -p camera-1view --device cuda:1",
     ]
+
+
+def test_a_terminated_check_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated(*arguments: object, **options: object) -> None:
+        assert list(tmp_path.glob("gen3r-bench-regress-*"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("gen3r_bench.regression.check.run_here", terminated)
+    gen3r_bench("regress", "-m", "wobble", "-p", "camera-1view", cwd=tmp_path, code=128 + signal.SIGTERM)
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 UPDATE = ["--update", "--reason", "r", "--goldens", "g"]
