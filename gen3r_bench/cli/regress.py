@@ -68,7 +68,8 @@ def regress(
     """Run the subset of every golden again and compare it scene by scene with the golden scores.
 
     Exit code 0 where every score stays within its calibrated tolerance, 1 where one does not, where a scene fails or is
-    missing, or where a card, weights or files are others; 2 on wrong usage. --update makes goldens, of any checkpoint:
+    missing, where a golden cannot be run, or where a card, weights or files are others; 2 on wrong usage. --update
+    makes goldens, of any checkpoint:
     gen3r-bench regress --method gen3r@official --protocol geom-1view --update --reason "first" --goldens DIR
     """
     from gen3r_bench.regression.golden import Wanted, chosen, read_goldens, readable_goldens, reference_folder
