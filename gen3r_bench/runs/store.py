@@ -52,18 +52,29 @@ class Run:
 
 
 @contextmanager
-def explained(action: str, path: Path) -> Iterator[None]:
-    """Turn an operating system's error into a StoreError that says what was tried, where, and the fix."""
+def explained(action: str, path: Path, option: str = "--out") -> Iterator[None]:
+    """Turn an operating system's error into a StoreError that says what was tried, where, and the fix.
+
+    Args:
+        action: what is tried, such as "read".
+        path: what it is tried with.
+        option: of the command line, by which another path is chosen.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        fix = "check that it is there and readable" if action == "read" else "free space or choose another --out"
+        fix = "check that it is there and readable" if action == "read" else f"free space or choose another {option}"
         raise StoreError(f"cannot {action} {path}: {reason} (fix: {fix})") from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, option: str = "--out") -> None:
     """Replace a file in one step: readers see the old or the new content, never a part.
+
+    Args:
+        path: of the file.
+        data: its content.
+        option: of the command line, by which another path is chosen.
 
     Raises:
         StoreError: where the disk is full or the folder cannot be written; the old content stays.
@@ -71,7 +82,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     if not path.name:
         raise StoreError(f"cannot write {path}: it is a folder (fix: name a file in it)")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained("write", path):
+    with explained("write", path, option):
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -104,12 +115,11 @@ def read_header(run: Path) -> RunHeader:
             )
         return RunHeader.model_validate(content)
     except (ValueError, RecursionError) as error:
-        raise StoreError(
-            f"{path} is damaged: {_first_problem(error)} (fix: restore it, or run with --fresh)"
-        ) from error
+        raise StoreError(f"{path} is damaged: {first_problem(error)} (fix: restore it, or run with --fresh)") from error
 
 
-def _first_problem(error: ValueError | RecursionError) -> str:
+def first_problem(error: ValueError | RecursionError) -> str:
+    """What is wrong with a file's content, in one line that says where."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
@@ -130,7 +140,7 @@ def _parse_records(path: Path) -> tuple[list[Record], int]:
             record = Record.model_validate_json(line)
         except ValueError as error:
             raise StoreError(
-                f"{path} line {number} is not a record: {_first_problem(error)} "
+                f"{path} line {number} is not a record: {first_problem(error)} "
                 "(fix: delete that line and run the same command again, which scores that scene anew)"
             ) from error
         if record.checksum != record_checksum(json.loads(line)):
