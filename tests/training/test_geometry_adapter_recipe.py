@@ -249,6 +249,8 @@ def test_named_recipes_are_data() -> None:
 
 def test_what_it_builds_on_must_be_there(make: Make, tmp_path: Path) -> None:
     recipe = make(vggt=str(tmp_path / "nothing.safetensors"))
-    assert recipe.facts()["frozen_sha256"]["vggt"] is None
+    assert recipe.facts()["frozen_sha256"].keys() == {"autoencoder"}
+    with pytest.raises(InputError, match=r"no whole weights in .*nothing\.safetensors; expected a file or folder of"):
+        recipe.network()
     with pytest.raises(InputError, match=r"nothing\.safetensors"):
         drawn(recipe)
