@@ -11,18 +11,29 @@ from gen3r_bench.errors import StoreError
 
 
 @contextmanager
-def explained(action: str, path: Path) -> Iterator[None]:
-    """Turn an operating system's error into a StoreError that says what was tried, where, and the fix."""
+def explained(action: str, path: Path, option: str = "--out") -> Iterator[None]:
+    """Turn an operating system's error into a StoreError that says what was tried, where, and the fix.
+
+    Args:
+        action: what is tried, such as "read".
+        path: what it is tried with.
+        option: of the command line, by which another path is chosen.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        fix = "check that it is there and readable" if action == "read" else "free space or choose another --out"
+        fix = "check that it is there and readable" if action == "read" else f"free space or choose another {option}"
         raise StoreError(f"cannot {action} {path}: {reason} (fix: {fix})") from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, option: str = "--out") -> None:
     """Replace a file in one step: readers see the old or the new content, never a part.
+
+    Args:
+        path: of the file.
+        data: its content.
+        option: of the command line, by which another path is chosen.
 
     Raises:
         StoreError: where the disk is full or the folder cannot be written; the old content stays.
@@ -30,7 +41,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     if not path.name:
         raise StoreError(f"cannot write {path}: it is a folder (fix: name a file in it)")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained("write", path):
+    with explained("write", path, option):
         try:
             with temporary.open("wb") as file:
                 file.write(data)

@@ -24,3 +24,11 @@ def test_write_atomically_replaces(tmp_path: Path) -> None:
 def test_write_atomically_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot write"):
         write_atomically(tmp_path / "missing" / "x", b"")
+
+
+def test_the_fix_names_the_option_that_chooses_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "x"
+    with pytest.raises(StoreError, match=r"choose another --out\)"):
+        write_atomically(path, b"")
+    with pytest.raises(StoreError, match=r"choose another --junit\)"):
+        write_atomically(path, b"", "--junit")
