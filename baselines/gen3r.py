@@ -10,7 +10,6 @@ from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_camer
 from gen3r_bench.baselines.joint_clips import LIBRARIES, TILED, JointMethod, split_tiled
 from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, folder_with, frozen_path, joint_file
 from gen3r_bench.baselines.official_weights import (
-    GEN3R_HUB_ID,
     GEN3R_TRAINING_SETS,
     OFFICIAL,
     REFERENCE,
@@ -18,7 +17,7 @@ from gen3r_bench.baselines.official_weights import (
 )
 from gen3r_bench.baselines.own_weights import of_own_training, own_contract
 from gen3r_bench.errors import InputError
-from gen3r_bench.locations import weights_root
+from gen3r_bench.locations import GEN3R_HUB_ID, hub_command, weights_root
 from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
 
@@ -169,7 +168,7 @@ def checkpoint_folder(checkpoint: str | None, *, method_id: str = "gen3r") -> Pa
         expected=f"the Hugging Face model {GEN3R_HUB_ID}"
         if official
         else f"{OFFICIAL!r}, a folder of its layout, or a file of gen3r-bench train {method_id}",
-        fix=f"hf download {GEN3R_HUB_ID} --local-dir {root}" if official else None,
+        fix=hub_command(GEN3R_HUB_ID, root) if official else None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from gen3r_bench import registry
 from gen3r_bench.datasets.base import OpenedDataset
 from gen3r_bench.errors import BenchError, StoreError, UnknownNameError
+from gen3r_bench.files import explained
 from gen3r_bench.metrics.base import Kind, Metric
 from gen3r_bench.regression.golden import (
     Calibration,
@@ -29,7 +30,7 @@ from gen3r_bench.regression.variants import LAST_DIGITS, LAST_DIGITS_SUMMARY, La
 from gen3r_bench.runs.environment import code_commit
 from gen3r_bench.runs.record import Record, RowEntry
 from gen3r_bench.runs.rows import Row, make_row
-from gen3r_bench.runs.store import Run, explained
+from gen3r_bench.runs.store import Run
 
 FACTOR: Final = 10.0
 """Tolerance in drifts: the machines that were not observed are taken to be up to ten times as far away."""

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from gen3r_bench.files import write_atomically
 from gen3r_bench.regression.calibrate import FACTOR, Update
 from gen3r_bench.regression.judge import Judgement, Line, suspects
 from gen3r_bench.reports.render import printable
 from gen3r_bench.reports.tables import MISSING
-from gen3r_bench.runs.store import write_atomically
 
 if TYPE_CHECKING:
     from junitparser import TestCase
