@@ -10,7 +10,7 @@ from typing import Final
 
 from gen3r_bench import registry
 from gen3r_bench.datasets.base import OpenedDataset
-from gen3r_bench.errors import BenchError, StoreError, UnknownNameError
+from gen3r_bench.errors import BenchError, InputError, StoreError, UnknownNameError
 from gen3r_bench.files import explained
 from gen3r_bench.metrics.base import Kind, Metric
 from gen3r_bench.regression.golden import (
@@ -245,6 +245,10 @@ def _variants(
 ) -> Iterator[tuple[Observed, Callable[[], Run]]]:
     """What is observed, and how it is run."""
     names = variant_names(row)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"{row.entry.label} offers rounding variants named {', '.join(twice)}", expected="names that are not taken"
+        )
     for name in over:
         if name not in names:
             raise UnknownNameError("variant", name, names)

@@ -222,7 +222,7 @@ def make_row(spec: str, *, device: str) -> Row:
             title=contract.title,
             kind="baseline" if contract.floor else "method",
             checkpoint=chosen,
-            checkpoint_sha256=method.checkpoint_sha256,
+            checkpoint_sha256=_own_code(f"the hash of {label}", lambda: method.checkpoint_sha256),
             source=source,
             licence=contract.licence,
             training_sets=contract.training_sets,
@@ -232,7 +232,10 @@ def make_row(spec: str, *, device: str) -> Row:
 
 def _loaded(method_class: type[Method], checkpoint: str | None, device: str) -> Method:
     what = f"method {method_class.contract.method_id} cannot be loaded"
-    return _own_code(what, lambda: method_class.load(checkpoint, device=device))
+    method: object = _own_code(what, lambda: method_class.load(checkpoint, device=device))
+    if not isinstance(method, Method):
+        raise BenchError(f"{what}: load returned {type(method).__name__}; expected a {method_class.__name__}")
+    return method
 
 
 def _own_code(what: str, call: Callable[[], T]) -> T:

@@ -65,7 +65,7 @@ def read_header(run: Path) -> RunHeader:
     try:
         content = json.loads(text)
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if version not in READABLE_VERSIONS:
+        if type(version) is not int or version not in READABLE_VERSIONS:  # True equals 1
             raise StoreError(
                 f"{path} has schema version {version!r}; this suite reads versions "
                 f"{' and '.join(map(str, READABLE_VERSIONS))} (fix: use the suite that wrote it)"

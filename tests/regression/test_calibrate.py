@@ -133,12 +133,16 @@ def test_a_golden_is_made_holds_and_is_made_again(tmp_path: Path) -> None:
     assert [one.reason for one in read_goldens(tmp_path).values()] == ["second"]
 
 
-def test_what_cannot_be_a_golden(tmp_path: Path) -> None:
+def test_what_cannot_be_a_golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = make_row("freeze", device="cpu")
     with pytest.raises(UnknownNameError, match="unknown variant '3 threads'"):
         make_goldens(
             [FREEZE], row, MINI, tmp_path / "a", reason="r", device="cpu", roots={}, over=["3 threads"]
         )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(type(row), "rounding_variants", lambda self: {LAST_DIGITS: lambda: row})
+        with pytest.raises(InputError, match=f"freeze offers rounding variants named {LAST_DIGITS}; expected names"):
+            make_goldens([FREEZE], row, MINI, tmp_path / "a", reason="r", device="cpu", roots={})
     assert not (tmp_path / "a").exists()  # nothing has run
     oracle = Guarded("crossfade", "camera-1view", "mini", (), (SCENE,), (42,), "exact")
     with pytest.raises(BenchError, match="is unsupported: crossfade does not support 1view"):

@@ -32,10 +32,12 @@ class Mine(Method):
     def load(cls, checkpoint, *, device):
         if checkpoint == "broken":
             raise KeyError("weights")
-        return cls(checkpoint)
+        return None if checkpoint == "forgotten" else cls(checkpoint)
 
     @property
     def checkpoint_sha256(self):
+        if self.checkpoint == "unhashed":
+            raise OSError("no such file")
         return "sha-of-" + self.checkpoint
 
     def predict(self, conditioning):
@@ -68,8 +70,13 @@ def test_a_checkpoint_is_chosen_with_an_at(method_file: str) -> None:
 
 
 def test_a_method_that_fails_to_load_is_the_commands_error(method_file: str) -> None:
-    with pytest.raises(BenchError, match="method mine cannot be loaded: KeyError: 'weights'"):
-        make_row(f"{method_file}@broken", device="cpu")
+    for checkpoint, message in {
+        "broken": "method mine cannot be loaded: KeyError: 'weights'",
+        "forgotten": "method mine cannot be loaded: load returned NoneType; expected a Mine",
+        "unhashed": "the hash of mine@unhashed: OSError: no such file",
+    }.items():
+        with pytest.raises(BenchError, match=message):
+            make_row(f"{method_file}@{checkpoint}", device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_two_writers_never_share_a_run(tmp_path: Path) -> None:
         ("{", "is damaged"),
         ("[]", "schema version None"),
         ('{"schema_version": 7}', "schema version 7"),
+        ('{"schema_version": true}', "schema version True"),
         ('{"schema_version": 1}', "is damaged: suite_version"),
         ("[" * 100_000, "is damaged: maximum recursion depth"),
     ],
