@@ -156,7 +156,7 @@ def entries(name: str | None = None) -> list[WeightEntry]:
         InputError: where it is a method whose weights nobody published.
     """
     if name in UNPUBLISHED:
-        raise InputError(UNPUBLISHED[name], expected="nothing to fetch; its other rows are the paper's own")
+        raise InputError(UNPUBLISHED[name], expected=f"nothing to fetch: {name}@reference ships with this package")
     if name is None:
         return list(CATALOGUE)
     own = [entry for entry in CATALOGUE if name == entry.name]
