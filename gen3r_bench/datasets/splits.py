@@ -97,6 +97,12 @@ class ManifestCounts(_Strict):
     excluded: int
 
 
+def _in_words(profile: ClipProfile) -> str:
+    """A clip as messages say it: not its ``str``, which fingerprints are made of."""
+    height, width = profile.image_size
+    return f"{profile.frames} frames of {height}x{width}, from frame {profile.start} in steps of {profile.stride}"
+
+
 class SplitManifest(_Strict):
     """A split pinned to the files of one disk: the content of a manifest file.
 
@@ -149,7 +155,7 @@ class SplitManifest(_Strict):
         for scene in self.scenes:
             if self.profile(scene) != profile:
                 raise InputError(
-                    f"a clip of {profile} with a manifest of {self.profile(scene)}",
+                    f"a clip of {_in_words(profile)}, with a manifest of {_in_words(self.profile(scene))}",
                     expected="the clips that the manifest pins",
                     fix="write one for this protocol with `gen3r-bench data split`",
                 )

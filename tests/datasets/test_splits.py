@@ -138,8 +138,9 @@ def test_manifest_answers_for_its_scenes() -> None:
     with pytest.raises(UnknownNameError, match="scene of the manifest 'e'"):
         manifest.fingerprint("e")
     manifest.check_clip(PROFILE)
-    with pytest.raises(InputError, match="data split"):
+    with pytest.raises(InputError, match="data split") as refused:
         manifest.check_clip(ClipProfile(FRAMES, SIZE, stride=2))
+    assert f"a clip of {FRAMES} frames of {SIZE[0]}x{SIZE[1]}, from frame 0 in steps of 2, with" in str(refused.value)
 
 
 def test_hash_is_of_what_is_run() -> None:
