@@ -79,8 +79,8 @@ def split(
         asked = "" if counts.wanted is None else f" of {counts.wanted} wanted"
         place = "" if out is None else f" in {out}"
         typer.echo(
-            f"{counts.usable} scenes{asked}, {counts.excluded} excluded, {counts.listed} listed "
-            f"({manifest.rule}){place}",
+            f"{counts.usable} scene{'s' * (counts.usable != 1)}{asked}, {counts.excluded} excluded, "
+            f"{counts.listed} listed ({manifest.rule}){place}",
             err=True,
         )
         for scene in manifest.excluded[:5]:
@@ -113,8 +113,9 @@ def verify(
         for problem in problems:
             typer.echo(problem)
     if not quiet:
-        said = f"{len(problems)} problems in" if problems else "all files are as pinned:"
-        typer.echo(f"{said} {len(pinned.scenes)} scenes of {pinned.dataset} ({manifest})", err=True)
+        found, count = len(problems), len(pinned.scenes)
+        said = f"{found} problem{'s' * (found != 1)} in" if problems else "all files are as pinned:"
+        typer.echo(f"{said} {count} scene{'s' * (count != 1)} of {pinned.dataset} ({manifest})", err=True)
     if problems:
         raise typer.Exit(1)
 

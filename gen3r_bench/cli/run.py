@@ -95,6 +95,7 @@ def run(
         fresh=fresh,
         jobs=jobs,
         keep_predictions=keep_predictions,
+        offer_method=not method,
         as_json=json_,
         quiet=quiet,
     )
@@ -109,12 +110,14 @@ def carry_out(
     fresh: bool,
     jobs: int | None,
     keep_predictions: bool,
+    offer_method: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Execute a plan with a progress bar, print its tables, and leave with 1 where a scene or VBench failed.
 
     Where a card asks for VBench's metrics and they are ready here, predictions are kept, and scored at the end.
+    With ``offer_method`` the closing remark says how to add a method.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -182,7 +185,7 @@ def carry_out(
     if tables:
         talk.print(
             f"Next: [bold]gen3r-bench table --table {tables[0]} --runs {shown}[/bold]  beside the paper's Table "
-            f"{tables[0]}, or add your method with [bold]--method file.py:Class[/bold]",
+            f"{tables[0]}" + (", or add your method with [bold]--method file.py:Class[/bold]" if offer_method else ""),
             highlight=False,
         )
     if failed or reasons:

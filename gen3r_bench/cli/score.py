@@ -163,6 +163,7 @@ def _score_folder(
         fresh=fresh,
         jobs=jobs,
         keep_predictions=False,
+        offer_method=False,
         as_json=as_json,
         quiet=quiet,
     )

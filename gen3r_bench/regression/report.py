@@ -51,7 +51,8 @@ def print_judgements(console: Console, judgements: Sequence[Judgement]) -> None:
         for note in one.notes:
             console.print(Text(f"{printable(one.golden.title)}: {printable(note)}", style="yellow"), width=width)
     bad = sum(not one.ok for one in judgements)
-    verdict = f"{bad} of {len(judgements)} goldens breached" if bad else f"All {len(judgements)} goldens hold"
+    held = "The golden holds" if len(judgements) == 1 else f"All {len(judgements)} goldens hold"
+    verdict = f"{bad} of {len(judgements)} goldens breached" if bad else held
     console.print(Text(f"{verdict}.", style="bold red" if bad else "bold"), width=width)
     console.print(
         Text("same: to the last digit; within: moved by no more than its tolerance; closest: the largest part of it."),

@@ -52,6 +52,7 @@ def test_the_main_job_then_its_table(tmp_path: Path) -> None:
     assert "Partial run" in done.stdout
     assert "Run folder: runs/geom-1view-mini" in done.stderr
     assert "Next: gen3r-bench table --table 2 --runs runs/geom-1view-mini" in " ".join(done.stderr.split())
+    assert "add your method" not in done.stderr  # which has one
     run = read_run(tmp_path / "runs/geom-1view-mini")
     assert {record.status for record in run.records} == {"ok"}
     assert run.header.command == "gen3r-bench run --protocol geom-1view --method freeze --limit 2"

@@ -50,7 +50,7 @@ def test_the_terminal_shows_the_farthest_and_the_cause(judgements: list[Judgemen
     assert "1 of 2 goldens breached." in words
     assert "failed: a" in words
     assert "\x1b[31m" not in text
-    assert "All 1 goldens hold." in printed(judgements[:1])
+    assert "The golden holds." in printed(judgements[:1])
 
 
 def test_json_has_every_score(judgements: list[Judgement]) -> None:
