@@ -287,7 +287,7 @@ def _by_patch(batch: VggtBatch, patch: int) -> tuple[Tensor, Tensor]:
 
 REFERENCE: Final = VggtRecipe(
     model=VggtConfig.reference(),
-    schedule=Schedule(steps=12_000, learning_rate=1e-3, warmup_steps=100, decay_steps=6000, save_every=100),
+    schedule=Schedule(steps=8000, learning_rate=1e-3, warmup_steps=100, decay_steps=4000, save_every=100),
     # depth is what such a small network lacks, so its terms weigh more than the cameras'
     weights=LossWeights(
         camera=5.0, depth=2.5, points=1.0, doubt=0.2, relative=2.0, attention=0.3, flow=5.0, coarse_points=1.5
