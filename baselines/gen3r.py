@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, TILED, JointMethod, split_tiled
-from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, folder_with, frozen_path, joint_file, own_contract
+from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, folder_with, frozen_path, joint_file
 from gen3r_bench.baselines.official_weights import (
-    GEN3R_HUB_ID,
     GEN3R_TRAINING_SETS,
     OFFICIAL,
     REFERENCE,
     require_libraries,
 )
-from gen3r_bench.locations import weights_root
+from gen3r_bench.baselines.own_weights import of_own_training, own_contract
+from gen3r_bench.errors import InputError
+from gen3r_bench.locations import GEN3R_HUB_ID, hub_command, weights_root
 from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
 
@@ -49,6 +51,8 @@ class Gen3r(JointMethod):
     """
 
     pipeline: Gen3rPipeline
+    rows_of_adapters: ClassVar[Mapping[str, str]] = {"without-kl": "gen3r-without-kl"}
+    """Other rows, by the adapters whose latents they are trained on: their files would run under this name as well."""
     contract: ClassVar[Contract] = Contract(
         method_id="gen3r",
         title="Gen3R",
@@ -77,8 +81,7 @@ class Gen3r(JointMethod):
         name, tiled = split_tiled(checkpoint)
         file = joint_file(cls.contract.method_id, name)
         if file is not None:
-            made = cls.of_reference() if name == REFERENCE else cls
-            return cast("Self", made._of_path(file, device=device, tiled=tiled))
+            return cls._of_path(file, device=device, tiled=tiled, ours=name == REFERENCE)
         root = cls.folder(name)
         require_libraries(cls.contract.method_id, LIBRARIES)
 
@@ -97,13 +100,22 @@ class Gen3r(JointMethod):
         )
 
     @classmethod
-    def _of_path(cls, file: Path, *, device: str, tiled: bool) -> Self:
+    def _of_path(cls, file: Path, *, device: str, tiled: bool, ours: bool) -> Self:
         require_libraries(cls.contract.method_id, FILE_LIBRARIES)
 
         from gen3r_bench.models.gen3r.file import Gen3rFile
         from gen3r_bench.models.gen3r.pipeline import Gen3rPipeline
 
-        return cls.of_file(Gen3rPipeline, Gen3rFile(file, frozen_path), device=device, tiled=tiled)
+        opened = Gen3rFile(file, frozen_path)
+        frozen = {name: part.checkpoint for name, part in opened.content.facts.parts.items()}
+        if frozen["geometry-adapter"] in cls.rows_of_adapters:
+            raise InputError(
+                f"{file} was trained on latents of the geometry adapter {frozen['geometry-adapter']!r}",
+                expected=f"a file of {cls.contract.method_id}",
+                fix=f"--method {cls.rows_of_adapters[frozen['geometry-adapter']]}@{file}",
+            )
+        made = cls.of_reference() if ours else of_own_training(cls, vggt=frozen["vggt"])
+        return cast("Self", made.of_file(Gen3rPipeline, opened, device=device, tiled=tiled))
 
     @classmethod
     def folder(cls, checkpoint: str | None) -> Path:
@@ -156,7 +168,7 @@ def checkpoint_folder(checkpoint: str | None, *, method_id: str = "gen3r") -> Pa
         expected=f"the Hugging Face model {GEN3R_HUB_ID}"
         if official
         else f"{OFFICIAL!r}, a folder of its layout, or a file of gen3r-bench train {method_id}",
-        fix=f"hf download {GEN3R_HUB_ID} --local-dir {root}" if official else None,
+        fix=hub_command(GEN3R_HUB_ID, root) if official else None,
     )
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import JointMethod, split_tiled
-from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, frozen_path, joint_file, own_contract
+from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, frozen_path, joint_file
 from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, REFERENCE, require_libraries
+from gen3r_bench.baselines.own_weights import of_own_training, own_contract
 from gen3r_bench.baselines.vggt import VggtMethod
 from gen3r_bench.baselines.vggt import plan_checkpoint as plan_reader
 from gen3r_bench.errors import InputError
@@ -85,9 +86,11 @@ class Gen3rTwoStage(JointMethod):
         from gen3r_bench.models.video.file import VideoFile
         from gen3r_bench.models.video.pipeline import VideoPipeline
 
-        made = Gen3rTwoStageReference if stem == REFERENCE else cls
         opened = VideoFile(file, frozen_path)
-        read_by = VggtMethod.load(reader or REFERENCE, device=device)
+        reader = reader or REFERENCE
+        ours = (name, reader) == (REFERENCE, REFERENCE)
+        made = Gen3rTwoStageReference if ours else of_own_training(cls, vggt=reader.partition("+")[0])
+        read_by = VggtMethod.load(reader, device=device)
         return cast("Self", made.of_file(VideoPipeline, opened, device=device, tiled=tiled, reader=read_by))
 
     @property

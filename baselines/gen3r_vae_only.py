@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
 
+from gen3r_bench.baselines.joint_files import frozen_path
 from gen3r_bench.baselines.official_weights import (
     GEN3R_TRAINING_SETS,
     OFFICIAL,
@@ -16,6 +17,7 @@ from gen3r_bench.baselines.official_weights import (
     gen3r_parts,
     sha256_of,
 )
+from gen3r_bench.baselines.own_weights import of_own_training
 from gen3r_bench.baselines.vggt_clips import (
     RELEASED_SIDE,
     check_short_side,
@@ -26,7 +28,6 @@ from gen3r_bench.baselines.vggt_clips import (
     working_size,
 )
 from gen3r_bench.errors import InputError
-from gen3r_bench.locations import shipped_weights
 from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 
@@ -81,7 +82,7 @@ class Gen3rVaeOnly(Method):
 
         import torch
 
-        from gen3r_bench.models.folder import told_side
+        from gen3r_bench.models.folder import VGGT_KEY, told, told_side
         from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
         from gen3r_bench.models.vggt import VggtConfig
 
@@ -97,6 +98,8 @@ class Gen3rVaeOnly(Method):
         released = (VggtConfig.official(), GeometryAdapterConfig.official())
         short_side = RELEASED_SIDE if (vggt.config, adapter.config) == released else told_side(parts[1])
         made: type[Gen3rVaeOnly] = Gen3rVaeOnlyReference if checkpoint == REFERENCE else cls
+        if made is cls and parts[1].is_file():
+            made = of_own_training(cls, vggt=told(parts[1], VGGT_KEY))
         return cast("Self", made(vggt, adapter, short_side=short_side, sha256=sha256_of(parts)))
 
     @property
@@ -180,16 +183,4 @@ def _parts(method_id: str, checkpoint: str | None) -> tuple[Path, ...]:
             expected="a safetensors file as `gen3r-bench train geometry-adapter` writes it",
             fix="a folder with vggt/ and geo_adapter/, each with a config.json",
         )
-    named = told(file, VGGT_KEY) or REFERENCE
-    if named == REFERENCE:
-        return shipped_weights("vggt"), file
-    if named == OFFICIAL:
-        return *gen3r_parts(method_id, OFFICIAL, ("vggt",)), file
-    vggt = Path(named).expanduser()
-    if not vggt.exists():
-        raise InputError(
-            f"{file} was trained on the tokens of {named}, and that is not there",
-            expected="the VGGT that it names",
-            fix="a folder with vggt/ and geo_adapter/, each with a config.json",
-        )
-    return vggt, file
+    return frozen_path("vggt", told(file, VGGT_KEY) or REFERENCE), file

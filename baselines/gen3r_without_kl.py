@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import ClassVar, Final
 
 from gen3r_bench.baselines import gen3r
 from gen3r_bench.baselines.gen3r import Gen3r, checkpoint_folder
-from gen3r_bench.baselines.joint_files import own_contract
 from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE
+from gen3r_bench.baselines.own_weights import own_contract
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract
 
@@ -32,6 +33,7 @@ class Gen3rWithoutKl(Gen3r):
         checkpoints=(REFERENCE,),
         licence="",
     )
+    rows_of_adapters: ClassVar[Mapping[str, str]] = {REFERENCE: "gen3r", OFFICIAL: "gen3r"}
 
     @classmethod
     def folder(cls, checkpoint: str | None) -> Path:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts
 from gen3r_bench.errors import InputError
 from gen3r_bench.locations import GEN3R_FOLDERS, SHIPPED, shipped_weights
-from gen3r_bench.method import Contract
 
 FILE_LIBRARIES: Final = ("torch",)
 """What sampling needs where the checkpoint is a file."""
@@ -76,8 +74,3 @@ def frozen_path(network: str, checkpoint: str) -> Path:
             fix="bring them back, or run where they are" if not shipped else None,
         )
     return path
-
-
-def own_contract(contract: Contract) -> Contract:
-    """The contract of this project's own checkpoint of a method."""
-    return replace(contract, licence="MIT", training_sets=(), native_frames=13, native_size=(64, 64))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gen3r_bench.baselines.official_weights import sha256_of
+from gen3r_bench.baselines.own_weights import of_own_training
 from gen3r_bench.errors import InputError
 from gen3r_bench.locations import weights_root
 from gen3r_bench.method import Contract, Method
@@ -34,8 +35,6 @@ FILES: Final = {
 """The authors' checkpoints, and their files below ``weights_root()/lvsm``."""
 REFERENCE: Final = "reference"
 TARGETS_AT_ONCE: Final = 4
-SIDE_KEY: Final = "side"
-"""In a safetensors file's metadata: side in pixels of the frames that its network was trained on."""
 
 
 class LvsmMethod(Method):
@@ -106,7 +105,9 @@ class LvsmMethod(Method):
                 f"input size {place.side} of lvsm@{checkpoint}",
                 expected=f"a multiple of its patch size {network.config.patch_size}",
             )
-        made: type[LvsmMethod] = LvsmReference if checkpoint == REFERENCE else cls
+        made: type[LvsmMethod] = cls if _side_in(place.path) is None else of_own_training(cls)
+        if checkpoint == REFERENCE:
+            made = LvsmReference
         method = made(
             network,
             side=place.side,
@@ -202,14 +203,9 @@ def _side_in(path: Path) -> int | None:
     """The side that a safetensors file's metadata tells, or None."""
     if path.suffix != ".safetensors" or not path.is_file():
         return None
-    from safetensors import SafetensorError, safe_open
+    from gen3r_bench.models.folder import told_side
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            told = (file.metadata() or {}).get(SIDE_KEY, "")
-    except SafetensorError:
-        return None  # reading the weights will say what is wrong
-    return int(told) if told.isdecimal() and int(told) > 0 else None
+    return told_side(path)
 
 
 def _resized_frames(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

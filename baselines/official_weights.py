@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.locations import shipped_weights, weights_root
+from gen3r_bench.locations import GEN3R_HUB_ID, hub_command, shipped_weights, weights_root
 
 AETHER_HUB_ID: Final = "AetherWorldModel/AetherV1"
 COGVIDEOX_HUB_ID: Final = "THUDM/CogVideoX-5b-I2V"
-GEN3R_HUB_ID: Final = "JaceyH919/Gen3R"
 GEN3R_TRAINING_SETS: Final = (
     "acid",
     "co3dv2",
@@ -32,6 +31,8 @@ OFFLOAD_VARIABLE: Final = "GEN3R_BENCH_OFFLOAD"
 """Environment variable: "none", "encoders" (the default) or "all"; see ``gen3r_bench.models.parts.Parts``."""
 REFERENCE: Final = "reference"
 """A checkpoint that this project trained, and ships."""
+VGGT_TRAINING_SETS: Final = ("co3dv2", "dl3dv", "wildrgbd")
+"""What of its training data this suite knows: VGGT's authors name more."""
 _CONFIG: Final = "config.json"
 _SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
 
@@ -93,7 +94,7 @@ def gen3r_parts(
 def download_command(root: Path, names: tuple[str, ...]) -> str:
     """The shell command that fetches the named subfolders of Gen3R's checkpoint into ``root``."""
     # one command a folder: repeated --include means different things to different versions of hf
-    return " && ".join(f'hf download {GEN3R_HUB_ID} --include "{name}/*" --local-dir {root}' for name in names)
+    return " && ".join(hub_command(GEN3R_HUB_ID, root, chosen=f"{name}/") for name in names)
 
 
 def _missing(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gen3r_bench.baselines.official_weights import REFERENCE, sha256_of
+from gen3r_bench.baselines.official_weights import REFERENCE, VGGT_TRAINING_SETS, sha256_of
+from gen3r_bench.baselines.own_weights import of_own_training
 from gen3r_bench.errors import InputError
 from gen3r_bench.locations import shipped_weights, weights_root
 from gen3r_bench.method import Contract, Method
@@ -32,10 +32,6 @@ HUB_ID: Final = "facebook/VGGT-1B"
 WEIGHTS_SIZE: Final = "5.0 GB"
 FRAMES_AT_ONCE: Final = 8
 """How many frames the depth head holds in memory."""
-CONFIG_KEY: Final = "config"
-"""In a safetensors file's metadata: sizes of the network, as JSON; VGGT's official ones where it is missing."""
-SIDE_KEY: Final = "side"
-"""There too: side in pixels of the frames that it was trained on; needed where ``config`` is told."""
 
 
 class VggtMethod(Method):
@@ -62,7 +58,7 @@ class VggtMethod(Method):
         checkpoints=("official", "official+518", REFERENCE),
         native_size=(518, 518),
         licence="CC BY-NC 4.0 (facebook/VGGT-1B); MIT (reference)",
-        training_sets=("co3dv2", "dl3dv", "wildrgbd"),
+        training_sets=VGGT_TRAINING_SETS,
         reference="Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025 (arXiv 2503.11651)",
     )
 
@@ -107,7 +103,9 @@ class VggtMethod(Method):
             ignore=("track_head.*",),
             dtype=torch.float32,
         )
-        made: type[VggtMethod] = VggtReference if name == REFERENCE else cls
+        made: type[VggtMethod] = cls if told is None else of_own_training(cls)
+        if name == REFERENCE:
+            made = VggtReference
         method = made(network, input_size=side, device=device, sha256=sha256_of([path]))
         return cast("Self", method)
 
@@ -245,26 +243,14 @@ def _told_sizes(path: Path) -> _Told | None:
     """
     if path.suffix != ".safetensors" or not path.is_file():
         return None
-    from safetensors import SafetensorError, safe_open
+    from gen3r_bench.models.folder import holds_config, read_config, told_side
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError:
-        return None  # reading the weights will say what is wrong
-    if CONFIG_KEY not in metadata:
+    if not holds_config(path):
         return None
-    side = metadata.get(SIDE_KEY, "")
-    try:
-        config = json.loads(metadata[CONFIG_KEY])
-    except ValueError:
-        config = None
-    if not isinstance(config, dict) or not side.isdecimal() or int(side) < 1:
-        raise InputError(
-            f"{path} says {SIDE_KEY} {side!r} and {CONFIG_KEY} {metadata[CONFIG_KEY][:60]!r}",
-            expected="a size in pixels, and a JSON object of sizes",
-        )
-    return _Told(config, int(side))
+    side = told_side(path)
+    if side is None:
+        raise InputError(f"{path} says its sizes and not its side", expected="a file as `gen3r-bench train` writes it")
+    return _Told(read_config(path), side)
 
 
 def _resized_frames(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 import numpy as np
 
 from gen3r_bench.baselines.frames import resized_rgb
-from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, gen3r_parts, sha256_of
+from gen3r_bench.baselines.joint_files import frozen_path
+from gen3r_bench.baselines.official_weights import OFFICIAL, REFERENCE, sha256_of
+from gen3r_bench.baselines.own_weights import of_own_training
 from gen3r_bench.baselines.vggt_clips import load_vggt, resized_images, working_size
 from gen3r_bench.errors import InputError
 from gen3r_bench.locations import shipped_weights
@@ -76,17 +78,14 @@ class VggtRgbHead(Method):
         named = told(path, VGGT_KEY)
         if side is None or named is None:
             raise InputError(f"{path} does not say its side and its VGGT", expected="a file as `train` writes it")
-        if named == REFERENCE:
-            place = shipped_weights("vggt")
-        elif named == OFFICIAL:
-            (place,) = gen3r_parts("vggt-rgb-head", OFFICIAL, ("vggt",))
-        else:
-            place = Path(named).expanduser()
+        place = frozen_path("vggt", named)
         vggt = load_vggt(place, device)
         if vggt.config != head.config:
             raise InputError(f"{path} was trained on another VGGT than {place}", expected="the VGGT that it names")
         del vggt.camera_head, vggt.depth_head, vggt.point_head
-        made: type[VggtRgbHead] = VggtRgbHeadReference if named == REFERENCE else cls
+        made: type[VggtRgbHead] = of_own_training(cls, vggt=named)
+        if checkpoint == REFERENCE:
+            made = VggtRgbHeadReference
         return cast("Self", made(vggt, head, side=side, sha256=sha256_of([path, place])))
 
     @property

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 
 from gen3r_bench.baselines.frames import nearest_maps, resized_rgb, scaled_cameras
 from gen3r_bench.baselines.joint_clips import LIBRARIES, JointMethod, split_tiled
-from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, folder_with, frozen_path, joint_file, own_contract
+from gen3r_bench.baselines.joint_files import FILE_LIBRARIES, folder_with, frozen_path, joint_file
 from gen3r_bench.baselines.official_weights import GEN3R_TRAINING_SETS, OFFICIAL, REFERENCE, require_libraries
+from gen3r_bench.baselines.own_weights import of_own_training, own_contract
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import Contract
 from gen3r_bench.scene import Conditioning, Prediction
@@ -63,7 +64,7 @@ class Wvd(JointMethod):
         name, tiled = split_tiled(checkpoint)
         file = joint_file("wvd", name)
         if file is not None:
-            made = WvdReference if name == REFERENCE else cls
+            made = WvdReference if name == REFERENCE else of_own_training(cls)
             return cast("Self", made._of_path(file, device=device, tiled=tiled))
         root = checkpoint_folder(name)
         require_libraries("wvd", LIBRARIES)

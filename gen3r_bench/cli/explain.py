@@ -51,11 +51,12 @@ def explain(
     """
     from rich.console import Console
 
+    from gen3r_bench.files import write_atomically
     from gen3r_bench.registry import metrics
     from gen3r_bench.reports.explanation import as_json, explanation
     from gen3r_bench.reports.explanation_text import print_explanation, render_csv, render_markdown
     from gen3r_bench.runs.explain import Choice, rescore_run
-    from gen3r_bench.runs.store import read_run, write_atomically
+    from gen3r_bench.runs.store import read_run
 
     found_run = read_run(run)
     options.checked_backend(found_run.header.geometry_backend)

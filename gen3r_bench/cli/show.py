@@ -40,10 +40,11 @@ def show(
     """
     from rich.console import Console
 
+    from gen3r_bench.files import write_atomically
     from gen3r_bench.registry import metrics
     from gen3r_bench.reports.scene_answers import scene_answers
     from gen3r_bench.reports.scene_figure import scene_figure
-    from gen3r_bench.runs.store import read_run, write_atomically
+    from gen3r_bench.runs.store import read_run
 
     found_run = read_run(run)
     roots = options.data_roots([entry.dataset for entry in found_run.header.plan], data_root)

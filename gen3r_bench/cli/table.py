@@ -62,10 +62,11 @@ def table(
     Paper and measurement never share a column, and neither do measurements over different scenes. A mark in a measured
     column means that a paired test separates the methods; see docs/statistics.md.
     """
+    from gen3r_bench.files import write_atomically
     from gen3r_bench.registry import metrics, protocols
     from gen3r_bench.reports.make import make_table, recipes_for, tables_text
     from gen3r_bench.reports.table_json import tables_json
-    from gen3r_bench.runs.store import read_run, write_atomically
+    from gen3r_bench.runs.store import read_run
 
     found = [read_run(path) for path in dict.fromkeys([*(runs or []), *(more_runs or [])])]
     known = metrics() if found else {}

@@ -36,34 +36,45 @@ def train(
     if steps is not None and steps != recipe.schedule.steps:
         recipe = recipe.with_steps(steps)
         name = f"{name}-{steps}-steps"
-    from gen3r_bench.runs.environment import capture_environment, code_commit
-    from gen3r_bench.training import loop
-    from gen3r_bench.training.release import release
-
-    folder = out or Path("runs") / f"train-{name}"
-    means: dict[str, float] = {}
-    with options.progress_bar("training", quiet) as bar:
-
-        def on_step(step: int, losses: dict[str, float]) -> None:
-            for key, value in losses.items():
-                means[key] = 0.98 * means.get(key, value) + 0.02 * value
-            bar(" ".join(f"{key} {value:.4f}" for key, value in means.items()), step, recipe.schedule.steps)
-
-        network = loop.train(recipe, folder, cpu=cpu, on_step=on_step)
     import torch
     from accelerate import PartialState
 
-    if not PartialState().is_main_process:
-        return  # of several processes one writes
-    device = "cpu" if cpu or not torch.cuda.is_available() else "cuda"
-    origin = {"commit": code_commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
-    paths = release(recipe, network, folder, name, origin=origin)
+    from gen3r_bench.runs.environment import capture_environment, code_commit
+    from gen3r_bench.training import loop
+    from gen3r_bench.training.release import release, released
+
+    folder = out or Path("runs") / f"train-{name}"
+    first = PartialState(cpu=cpu).is_main_process  # of several processes one writes and talks
+    files = released(recipe, folder, name)
+    if files is None:
+        # as it is now: what is committed while the training runs has no part in it
+        device = "cpu" if cpu or not torch.cuda.is_available() else "cuda"
+        origin = {"commit": code_commit(), "torch_threads": torch.get_num_threads(), **capture_environment(device)}
+        means: dict[str, float] = {}
+        with options.progress_bar("training", quiet) as bar:
+
+            def on_step(step: int, losses: dict[str, float]) -> None:
+                for key, value in losses.items():
+                    means[key] = 0.98 * means.get(key, value) + 0.02 * value
+                bar(" ".join(f"{key} {value:.4f}" for key, value in means.items()), step, recipe.schedule.steps)
+
+            network = loop.train(recipe, folder, cpu=cpu, origin=origin, on_step=on_step, on_damage=_warn)
+        if first:
+            files = release(recipe, network, folder, name)
+    elif first and not quiet:
+        typer.echo(f"{name} is finished; its files stay as they are", err=True)
+    if files is None or not first:
+        return
     if json_:
-        places = dict(zip(("weights", "card", "curves"), map(str, paths), strict=True))
-        card = json.loads(paths[1].read_text(encoding="utf-8"))
+        card = json.loads(files.card.read_text(encoding="utf-8"))
+        places = {what: str(path) for what, path in files._asdict().items()}
         typer.echo(json.dumps({"files": places, "card": card}, indent=1, ensure_ascii=False))
     else:
-        for path in paths:
+        for path in files:
             typer.echo(path)
     if not quiet and method in PROTOCOLS:
         typer.echo(f"Next: gen3r-bench run -p {PROTOCOLS[method]} -m {method}@{folder / name}.safetensors", err=True)
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"gen3r-bench: warning: {text}", err=True)

@@ -21,8 +21,19 @@ from gen3r_bench.errors import InputError
 
 TORCH_SUFFIXES: Final = (".bin", ".pth", ".pt")
 SUFFIXES: Final = (".safetensors", *TORCH_SUFFIXES)
-_NO_PICKLE: Final = (AttributeError, LookupError, TypeError)
-"""What torch's unpickler also raises on bytes that are no pickle, such as a saved page."""
+UNREADABLE: Final = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    # torch's unpickler on bytes that are no pickle, such as a saved page
+    AttributeError,
+    LookupError,
+    TypeError,
+)
+"""What reading a damaged file of tensors raises."""
 SHOWN: Final = 5
 """How many keys of each kind an error names."""
 
@@ -129,16 +140,21 @@ def _read_file(file: Path, inside: str | None) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about the pickle protocol; what cannot be read raises
             loaded: object = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, *_NO_PICKLE) as error:
-        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-        if isinstance(error, pickle.UnpicklingError):  # torch would recommend to run what the file holds
-            reason = "no torch file, or one that holds more than tensors"
-        raise InputError(f"{file} cannot be read ({reason})", expected="a whole file of named tensors") from error
+    except UNREADABLE as error:
+        raise unreadable(file, error) from error
     if inside is not None and isinstance(loaded, dict) and isinstance(loaded.get(inside), dict):
         loaded = loaded[inside]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in loaded.items()):
         raise InputError(f"{file} holds more than named tensors", expected="a state dict", fix="save the state dict")
     return loaded
+
+
+def unreadable(file: Path, error: BaseException) -> InputError:
+    """What is to be said of a file of tensors whose reading raised one of ``UNREADABLE``."""
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0].strip(" :")
+    if isinstance(error, pickle.UnpicklingError):  # torch would recommend to run what the file holds
+        reason = "no torch file, or one that holds more than tensors"
+    return InputError(f"{file} cannot be read ({reason})", expected="a whole file of named tensors")
 
 
 def header_tensors(folder: Path) -> dict[str, Tensor] | None:

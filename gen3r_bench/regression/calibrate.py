@@ -10,14 +10,16 @@ from typing import Final
 
 from gen3r_bench import registry
 from gen3r_bench.datasets.base import OpenedDataset
-from gen3r_bench.errors import BenchError, UnknownNameError
+from gen3r_bench.errors import BenchError, StoreError, UnknownNameError
+from gen3r_bench.files import explained
 from gen3r_bench.metrics.base import Kind, Metric
 from gen3r_bench.regression.golden import (
     Calibration,
     Golden,
     Observed,
     Tolerance,
-    read_golden,
+    readable_goldens,
+    require_place,
     tolerance_of,
     without_costs,
     write_golden,
@@ -26,7 +28,7 @@ from gen3r_bench.regression.measure import run_elsewhere, run_here
 from gen3r_bench.regression.subset import Guarded, grouped, open_dataset
 from gen3r_bench.regression.variants import LAST_DIGITS, LAST_DIGITS_SUMMARY, LastDigits, process_variants
 from gen3r_bench.runs.environment import code_commit
-from gen3r_bench.runs.record import Record
+from gen3r_bench.runs.record import Record, RowEntry
 from gen3r_bench.runs.rows import Row, make_row
 from gen3r_bench.runs.store import Run
 
@@ -57,17 +59,28 @@ def floor_of(metric: Metric, values: Iterable[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A golden that was written, and the one that it replaced."""
+    """A golden that was written, and those whose place it took.
+
+    Attributes:
+        path, golden: what was written.
+        before: by path: the older one of that name, and others that guard the same.
+    """
 
     path: Path
     golden: Golden
-    before: Golden | None
+    before: Mapping[Path, Golden]
+
+    @property
+    def removed(self) -> list[Path]:
+        """Files of other names that are gone, such as that of the row's former name."""
+        return [path for path in self.before if path != self.path]
 
     def moved(self, key: str) -> float | None:
         """The largest change of a score from the golden before, over the scenes that both have."""
-        if self.before is None:
+        before = self.before.get(self.path) or next(iter(self.before.values()), None)
+        if before is None:
             return None
-        old = {(record.scene_id, record.seed): record.scores for record in self.before.records}
+        old = {(record.scene_id, record.seed): record.scores for record in before.records}
         changes = [
             abs(record.scores[key] - old[place][key])
             for record in self.golden.records
@@ -85,8 +98,8 @@ def update(
     roots: Mapping[str, Path],
     over: Collection[str] = (),
     progress: Progress | None = None,
-) -> list[Update]:
-    """Make goldens and write them, group by group.
+) -> Iterator[Update]:
+    """Make goldens and write them, group by group; each is handed out as it is written.
 
     Args:
         guarded: what to make goldens of.
@@ -98,15 +111,16 @@ def update(
         progress: told what is in work.
 
     Raises:
-        BenchError: as `make_goldens`, and where a golden cannot be written; groups before it are written.
+        BenchError: as `make_goldens` and `predecessors`, and where a golden cannot be written; groups before it are
+            written.
     """
     tell = progress or (lambda what: None)
     commit = code_commit()  # before the first golden is written, which changes the checkout
-    updates = []
     for group in grouped(guarded):
         one = group[0]
         row = make_row(one.spec, device=device)
         opened = open_dataset(one.dataset, dict(one.options), roots)
+        before = [predecessors(guarded, row.entry, folder) for guarded in group]  # refused before what takes long
         with tempfile.TemporaryDirectory(prefix="gen3r-bench-regress-") as temporary:
             goldens = make_goldens(
                 group,
@@ -120,11 +134,52 @@ def update(
                 over=over,
                 progress=lambda what, spec=one.spec: tell(f"{spec}: {what}"),  # type: ignore[misc]
             )
-        for golden in goldens:
-            path = folder / golden.file_name
-            before = read_golden(path) if path.exists() else None
-            updates.append(Update(write_golden(golden, folder), golden, before))
-    return updates
+        for golden, old in zip(goldens, before, strict=True):
+            written = Update(write_golden(golden, folder), golden, old)
+            for path in written.removed:
+                with explained("remove", path, "--goldens"):
+                    path.unlink(missing_ok=True)
+            yield written
+
+
+def predecessors(guarded: Guarded, entry: RowEntry, folder: Path) -> dict[Path, Golden]:
+    """The goldens of a folder whose place a new one takes, by path.
+
+    They are of its row, protocol and dataset; or of its spec, which meant a row of another name when they were made.
+
+    Args:
+        guarded: what the new golden is made of.
+        entry: the row that its spec names.
+        folder: of goldens; may be new.
+
+    Raises:
+        StoreError: where the golden of that name is of another file, such as of other weights of the same file name.
+    """
+    require_place((entry.label, guarded.protocol, guarded.dataset), folder)
+    found = {}
+    for path, golden in readable_goldens(folder)[0].items():
+        if (golden.protocol, golden.dataset) != (guarded.protocol, guarded.dataset):
+            continue
+        if _is_of(golden, guarded.spec, entry):
+            found[path] = golden
+        elif golden.row.label == entry.label:
+            raise StoreError(
+                f"{path} is the golden of {golden.spec}, and {guarded.spec} is called {entry.label}, too "
+                "(fix: give its file another name, choose another --goldens, or remove that golden)"
+            )
+    return found
+
+
+def _is_of(golden: Golden, spec: str, entry: RowEntry) -> bool:
+    """Whether a golden was made of what a spec names: of the same method, with weights of the same name or file."""
+    then, now = golden.spec.partition("@"), spec.partition("@")
+    return _same_file(then[0], now[0]) and (
+        _same_file(then[2], now[2]) or _same_file(golden.row.checkpoint or "", entry.checkpoint or "")
+    )
+
+
+def _same_file(one: str, other: str) -> bool:
+    return one == other or Path(one).resolve() == Path(other).resolve()
 
 
 def make_goldens(
@@ -155,14 +210,15 @@ def make_goldens(
         progress: told what is in work.
 
     Raises:
-        BenchError: where a scene fails, a protocol scores nothing, or a variant cannot be run.
+        BenchError: where a scene fails, a protocol scores nothing, or a variant is not known or cannot be run.
     """
     tell = progress or (lambda what: None)
+    planned = list(_variants(together, row, opened, folder, device, roots, over))  # told of a wrong name at once
     tell("golden scores")
     golden = run_here(together, row, opened, folder / "golden", device=device)
     _require_scores(golden, together)
     variants = []
-    for observed, make in _variants(together, row, opened, folder, device, roots, over):
+    for observed, make in planned:
         tell(observed.name)
         run = make()
         _require_scores(run, together, observed.name)

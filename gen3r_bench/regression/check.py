@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from gen3r_bench import registry
@@ -14,7 +15,7 @@ from gen3r_bench.regression.judge import Judgement, Problem, judge
 from gen3r_bench.regression.measure import run_here
 from gen3r_bench.regression.subset import Guarded, grouped, open_dataset
 from gen3r_bench.runs.environment import code_commit
-from gen3r_bench.runs.rows import make_row
+from gen3r_bench.runs.rows import Row, make_row
 from gen3r_bench.runs.store import Run
 
 Progress = Callable[[str, int], None]
@@ -31,7 +32,8 @@ def check(
 ) -> list[Judgement]:
     """Run what goldens guard, and compare it with them, in their order.
 
-    A golden that cannot be run (its weights or its protocol are gone) is judged so, and the others go on.
+    A golden that cannot be run (its weights, its protocol or its data are gone, or its spec names another row) is
+    judged so, and the others go on.
 
     Args:
         goldens: by path.
@@ -39,49 +41,58 @@ def check(
         device: where networks run.
         jobs: scenes side by side.
         progress: told after every scene.
-
-    Raises:
-        InputError: where a dataset's root is missing.
-        StoreError: where the temporary folder cannot be written.
     """
-    paths = {Guarded.of(golden): path for path, golden in goldens.items()}
+    places: dict[Guarded, list[Path]] = {}
+    for path, golden in goldens.items():  # two of one spec: the row was renamed between them
+        places.setdefault(Guarded.of(golden), []).append(path)
+
+    @cache
+    def opened(dataset: str, options: tuple[tuple[str, str], ...]) -> OpenedDataset:
+        return open_dataset(dataset, dict(options), roots or {})
+
     judged: dict[Path, Judgement] = {}
     commit = code_commit()
-    datasets: dict[tuple[object, ...], OpenedDataset] = {}
     with tempfile.TemporaryDirectory(prefix="gen3r-bench-regress-") as temporary:
-        for number, group in enumerate(grouped(paths)):
-            one = group[0]
-            source = (one.dataset, one.options)
-            if source not in datasets:
-                datasets[source] = open_dataset(one.dataset, dict(one.options), roots or {})
-            known = [guarded for guarded in group if guarded.protocol in registry.protocols().names()]
-            run: Run | str = "the protocol is not registered here"
-            if known:
-                run = _run(known, datasets[source], Path(temporary) / str(number), device, jobs, progress)
-            for guarded in group:
-                path = paths[guarded]
-                if isinstance(run, Run) and guarded in known:
-                    judged[path] = judge(path, goldens[path], run, commit=commit)
+        for number, group in enumerate(grouped(places)):
+            together = {path: goldens[path] for guarded in group for path in places[guarded]}
+            run: Run | None = None
+            try:
+                dataset = opened(group[0].dataset, group[0].options)
+                run, reasons = _run(together, dataset, Path(temporary) / str(number), device, jobs, progress)
+            except BenchError as error:
+                reasons = dict.fromkeys(together, str(error))
+            for path, golden in together.items():
+                if run is None or path in reasons:
+                    judged[path] = Judgement(path, golden, (Problem("cannot run", reasons[path]),))
                 else:
-                    text = run if isinstance(run, str) else "the protocol is not registered here"
-                    judged[path] = Judgement(path, goldens[path], (Problem("cannot run", text),))
+                    judged[path] = judge(path, golden, run, commit=commit)
     return [judged[path] for path in goldens]
 
 
 def _run(
-    group: list[Guarded], opened: OpenedDataset, folder: Path, device: str, jobs: int, progress: Progress | None
-) -> Run | str:
-    """The run of a group, or why there is none."""
-    one = group[0]
+    together: Mapping[Path, Golden],
+    opened: OpenedDataset,
+    folder: Path,
+    device: str,
+    jobs: int,
+    progress: Progress | None,
+) -> tuple[Run | None, dict[Path, str]]:
+    """The run of those goldens of one group that can be run, and why the others cannot.
+
+    Raises:
+        BenchError: where none of them can be.
+    """
+    one = Guarded.of(next(iter(together.values())))
     there = set(opened.reader.scene_ids())
     scenes = [scene for scene in one.scenes if scene in there]
     if not scenes:
-        return f"{one.dataset} has none of the golden's scenes: {', '.join(one.scenes)}"
-    try:
-        row = make_row(one.spec, device=device)
-    except BenchError as error:
-        return str(error)
-    return run_here(
+        raise BenchError(f"{one.dataset} has none of the golden's scenes: {', '.join(one.scenes)}")
+    row = make_row(one.spec, device=device)
+    reasons = {path: reason for path, golden in together.items() if (reason := _obstacle(golden, row)) is not None}
+    group = list(dict.fromkeys(Guarded.of(golden) for path, golden in together.items() if path not in reasons))
+    if not group:
+        return None, reasons
+    run = run_here(
         group,
         row,
         opened,
@@ -91,3 +102,13 @@ def _run(
         scenes=scenes,
         progress=lambda scene: progress(f"{row.entry.label} {scene}", len(group)) if progress else None,
     )
+    return run, reasons
+
+
+def _obstacle(golden: Golden, row: Row) -> str | None:
+    """Why a golden cannot be compared with the row that its spec names, or None where it can."""
+    if golden.protocol not in registry.protocols().names():
+        return "the protocol is not registered here"
+    if row.entry.label != golden.row.label:
+        return f"the spec {golden.spec} now names {row.entry.label}, the golden {golden.row.label}"
+    return None

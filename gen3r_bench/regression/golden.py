@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import gen3r_bench.results
 from gen3r_bench.errors import InputError, StoreError
+from gen3r_bench.files import explained, write_atomically
 from gen3r_bench.runs.record import Record, RowEntry, RunHeader
-from gen3r_bench.runs.store import Run, explained, write_atomically
+from gen3r_bench.runs.store import Run, first_problem
 
 SCHEMA_VERSION: Final = 1
-_FIX: Final = "(fix: restore it, or make it anew with gen3r-bench regress --update --reason TEXT)"
 
 
 class _Strict(BaseModel):
@@ -123,7 +124,7 @@ class Golden(_Strict):
 
     @property
     def file_name(self) -> str:
-        return ".".join(re.sub(r"[^\w.@+-]", "_", part) for part in self.identity) + ".json"
+        return file_name_of(self.identity)
 
     def as_run(self, where: Path) -> Run:
         """The golden scores as a run, for what compares runs."""
@@ -132,6 +133,15 @@ class Golden(_Strict):
     def sealed(self) -> Self:
         """The same golden with its checksum filled in."""
         return self.model_copy(update={"checksum": _checksum(self.model_dump(mode="json"))})
+
+
+def file_name_of(identity: tuple[str, str, str]) -> str:
+    """The name of the file that guards a row's label under a protocol on a dataset.
+
+    >>> file_name_of(("my/net@v2", "geom-1view", "mini"))
+    'my_net@v2.geom-1view.mini.json'
+    """
+    return ".".join(re.sub(r"[^\w.@+-]", "_", part) for part in identity) + ".json"
 
 
 def reference_folder() -> Path:
@@ -156,19 +166,33 @@ def without_costs(record: Record) -> Record:
 
 
 def write_golden(golden: Golden, folder: Path) -> Path:
-    """Write a golden into a folder, over an older one of the same row, protocol and dataset; returns its path.
+    """Write a golden into a folder, over an older or damaged one of that name; returns its path.
 
     Raises:
         StoreError: where it cannot be written, or the name belongs to a golden of something else.
     """
     path = folder / golden.file_name
-    if path.exists() and (other := read_golden(path).identity) != golden.identity:
-        raise StoreError(f"{path} is the golden of {' · '.join(other)} (fix: move it, or choose another --goldens)")
-    with explained("make", folder):
+    require_place(golden.identity, folder)
+    with explained("make", folder, "--goldens"):
         folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(golden.sealed().model_dump(mode="json"), indent=1, ensure_ascii=False)
-    write_atomically(path, text.encode() + b"\n")
+    write_atomically(path, text.encode() + b"\n", "--goldens")
     return path
+
+
+def require_place(identity: tuple[str, str, str], folder: Path) -> None:
+    """Check that a golden of a row's label, protocol and dataset can lie in a folder.
+
+    Raises:
+        StoreError: where its name belongs to a golden of something else; what cannot be read may be written over.
+    """
+    path = folder / file_name_of(identity)
+    try:
+        other = read_golden(path).identity
+    except StoreError:
+        return
+    if other != identity:
+        raise StoreError(f"{path} is the golden of {' · '.join(other)} (fix: move it, or choose another --goldens)")
 
 
 def read_golden(path: Path) -> Golden:
@@ -179,24 +203,23 @@ def read_golden(path: Path) -> Golden:
     """
     with explained("read", path):
         data = path.read_bytes()
+    anew = (
+        "remove it and make it anew: gen3r-bench regress --update --reason TEXT --method ROW --protocol PROTOCOL "
+        f"--dataset DATASET --goldens {shlex.quote(str(path.parent))}"
+    )
     try:
         content = json.loads(data)
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error} {_FIX}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema version {version!r}; this suite reads version {SCHEMA_VERSION} "
-            "(fix: use the suite that wrote it, or make it anew with --update)"
-        )
-    try:
-        golden = Golden.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StoreError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']} {_FIX}") from error
-    if golden.checksum != _checksum(content):
-        raise StoreError(f"{path} was changed after it was written {_FIX}")
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if type(version) is not int or version != SCHEMA_VERSION:  # True and 1.0 equal 1
+            raise StoreError(
+                f"{path} has schema version {version!r}; this suite reads version {SCHEMA_VERSION} "
+                f"(fix: use the suite that wrote it, or {anew})"
+            )
+        golden, checksum = Golden.model_validate(content), _checksum(content)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} is damaged: {first_problem(error)} (fix: restore it, or {anew})") from error
+    if golden.checksum != checksum:
+        raise StoreError(f"{path} was changed after it was written (fix: restore it, or {anew})")
     return golden
 
 
@@ -207,21 +230,37 @@ def read_goldens(folder: Path) -> dict[Path, Golden]:
         InputError: where there is no such folder, or none in it.
         StoreError: where one cannot be read, or two guard the same.
     """
-    paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    if not paths:
+    goldens, problems = readable_goldens(folder)
+    if problems:
+        raise problems[0]
+    if not goldens:
         raise InputError(
             f"no goldens in {folder}",
             expected="a folder of golden files",
             fix="gen3r-bench regress --update --reason TEXT --method ID@CHECKPOINT --goldens DIR makes them",
         )
-    goldens: dict[Path, Golden] = {}
-    for path in paths:
-        golden = read_golden(path)
-        twin = next((other for other, one in goldens.items() if one.identity == golden.identity), None)
-        if twin is not None:
-            raise StoreError(f"{twin} and {path} both guard {golden.title} (fix: remove one)")
-        goldens[path] = golden
     return goldens
+
+
+def readable_goldens(folder: Path) -> tuple[dict[Path, Golden], list[StoreError]]:
+    """The goldens of a folder that can be read, by path in the order of their names, and what the others lack.
+
+    Of two that guard the same, the first is taken.
+    """
+    goldens: dict[Path, Golden] = {}
+    problems = []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        try:
+            golden = read_golden(path)
+        except StoreError as error:
+            problems.append(error)
+            continue
+        twin = next((other for other, one in goldens.items() if one.identity == golden.identity), None)
+        if twin is None:
+            goldens[path] = golden
+        else:
+            problems.append(StoreError(f"{twin} and {path} both guard {golden.title} (fix: remove one)"))
+    return goldens, problems
 
 
 @dataclass(frozen=True, slots=True)

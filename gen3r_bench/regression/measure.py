@@ -17,9 +17,11 @@ from gen3r_bench.regression.variants import ProcessVariant
 from gen3r_bench.runs.execute import execute
 from gen3r_bench.runs.plan import make_plan
 from gen3r_bench.runs.rows import Row
-from gen3r_bench.runs.store import Run, read_run
+from gen3r_bench.runs.store import HEADER_NAME, Run, read_run
 
 COMMAND: Final = "gen3r-bench regress"
+LAST_WORDS: Final = 10
+"""Lines of another process's standard error that say why it failed; a traceback's cause is in its last ones."""
 Progress = Callable[[str], None]
 
 
@@ -86,31 +88,44 @@ def run_elsewhere(
     Raises:
         BenchError: where the command fails; says its last words.
     """
-    one = together[0]
-    first, count = one.seeds[0], len(one.seeds)
-    words = ["run", "--method", one.spec, "--dataset", one.dataset, "--no-diagnostics", "--quiet", "--json"]
-    for guarded in together:
-        words += ["--protocol", guarded.protocol]
-    for scene in one.scenes:
-        words += ["--scenes", scene]
-    for name, value in one.options:
-        words += ["--dataset-option", f"{one.dataset}.{name}={value}"]
-    if one.dataset in roots:
-        words += ["--data-root", f"{one.dataset}={roots[one.dataset]}"]
-    words += ["--seed", str(first), "--seeds", str(count), "--device", device, "--jobs", str(variant.jobs)]
-    words += ["--geometry-backend", one.backend, "--out", str(folder)]
+    words = [*run_words(together, device=device, roots=roots), "--quiet", "--json", "--jobs", str(variant.jobs)]
     environment = {**os.environ, **variant.variables}
     if variant.fresh_clips:
         environment["GEN3R_BENCH_CACHE"] = str(clips)
+    # -P: with -c alone Python imports from the working directory first, where another gen3r_bench may lie
     done = subprocess.run(
-        [sys.executable, "-c", "from gen3r_bench.cli.main import main; main()", *words],
+        [sys.executable, "-P", "-c", "from gen3r_bench.cli.main import main; main()", *words, "--out", str(folder)],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if done.returncode > 1:  # 1: a scene failed, and its record says why
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise BenchError(f"{one.spec} under {variant.name!r} ended with code {done.returncode}: {last}")
+    # 1 with a run: a scene failed, and its record says why; 1 without one is how Python ends after an exception
+    if done.returncode not in (0, 1) or not (folder / HEADER_NAME).is_file():
+        last = "\n".join(done.stderr.strip().splitlines()[-LAST_WORDS:]) or "no word"
+        raise BenchError(f"{together[0].spec} under {variant.name!r} ended with code {done.returncode}: {last}")
     return read_run(folder)
+
+
+def run_words(together: Sequence[Guarded], *, device: str, roots: Mapping[str, Path]) -> list[str]:
+    """Words after ``gen3r-bench`` that run one group of what is guarded, and nothing else.
+
+    Args:
+        together: of one group.
+        device: where networks run.
+        roots: where datasets lie.
+    """
+    one = together[0]
+    words = ["run"]
+    for guarded in together:
+        words += ["-p", guarded.protocol]
+    words += ["-d", one.dataset, "-m", one.spec]
+    for scene in one.scenes:
+        words += ["--scenes", scene]
+    for name, value in one.options:
+        words += ["--dataset-option", f"{one.dataset}.{name}={value}"]
+    if one.dataset in roots:
+        words += ["--data-root", f"{one.dataset}={roots[one.dataset]}"]
+    words += ["--seed", str(one.seeds[0]), "--seeds", str(len(one.seeds)), "--device", device]
+    return [*words, "--geometry-backend", one.backend, "--no-diagnostics"]

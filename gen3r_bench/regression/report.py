@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from gen3r_bench.files import write_atomically
 from gen3r_bench.regression.calibrate import FACTOR, Update
 from gen3r_bench.regression.judge import Judgement, Line, suspects
 from gen3r_bench.reports.render import printable
 from gen3r_bench.reports.tables import MISSING
-from gen3r_bench.runs.store import write_atomically
 
 if TYPE_CHECKING:
     from junitparser import TestCase
@@ -173,7 +173,7 @@ def write_junit(judgements: Sequence[Judgement], path: Path) -> None:
                 suite.add_property(printable(hint.field), printable(f"{hint.a} -> {hint.b}"))
         document.add_testsuite(suite)
     document.update_statistics()  # type: ignore[no-untyped-call]
-    write_atomically(path, document.tostring() + b"\n")  # type: ignore[no-untyped-call]
+    write_atomically(path, document.tostring() + b"\n", "--junit")  # type: ignore[no-untyped-call]
 
 
 def _case(one: Judgement, name: str, results: Sequence[Any]) -> TestCase:
@@ -191,30 +191,35 @@ def _message(line: Line) -> str:
     return f"{line.outcome}: golden {line.golden:.6g}, now {line.now:.6g}, tolerance {line.tolerance:.2g}"
 
 
-def print_updates(console: Console, updates: Sequence[Update]) -> None:
+def print_update(console: Console, one: Update) -> None:
     """Print what was written: how far each score drifts, in which variant, and what it tolerates."""
     width = min(console.width, WIDTH)
-    for one in updates:
-        calibration = one.golden.calibration
-        console.print(Text(printable(one.golden.title), style="bold"), width=width)
-        grid = _grid("score", "drift", "seen in", "floor", "tolerance", "moved", left=("score", "seen in"))
-        for key, tolerance in calibration.tolerances.items():
-            moved = one.moved(key)
-            values = [tolerance.drift, tolerance.floor, tolerance.tolerance]
-            drift, floor, allowed = (f"{value:.2g}" for value in values)
-            change = "first" if moved is None else f"{moved:.2g}"
-            texts = (key, drift, tolerance.seen_in or MISSING, floor, allowed, change)
-            grid.add_row(*(Text(printable(text)) for text in texts))
-        console.print(grid, width=width)
-        for note in calibration.not_observed:
-            console.print(Text(f"Not observed: {printable(note)}.", style="yellow"), width=width)
-        console.print(Text(f"Written: {printable(str(one.path))}"), width=width)
+    calibration = one.golden.calibration
+    console.print(Text(printable(one.golden.title), style="bold"), width=width)
+    grid = _grid("score", "drift", "seen in", "floor", "tolerance", "moved", left=("score", "seen in"))
+    for key, tolerance in calibration.tolerances.items():
+        moved = one.moved(key)
+        values = [tolerance.drift, tolerance.floor, tolerance.tolerance]
+        drift, floor, allowed = (f"{value:.2g}" for value in values)
+        change = "first" if moved is None else f"{moved:.2g}"
+        texts = (key, drift, tolerance.seen_in or MISSING, floor, allowed, change)
+        grid.add_row(*(Text(printable(text)) for text in texts))
+    console.print(grid, width=width)
+    for note in calibration.not_observed:
+        console.print(Text(f"Not observed: {printable(note)}.", style="yellow"), width=width)
+    console.print(Text(f"Written: {printable(str(one.path))}"), width=width)
+    for path in one.removed:
+        console.print(Text(f"Removed, since it guarded the same: {printable(str(path))}", style="yellow"), width=width)
+
+
+def print_update_legend(console: Console) -> None:
+    """Print what the columns of `print_update` mean."""
     console.print(
         Text(
             f"tolerance: {FACTOR:g} x drift, at least the floor; drift: the largest difference from the golden scores "
             "over scenes and variants; moved: from the golden before."
         ),
-        width=width,
+        width=min(console.width, WIDTH),
     )
 
 
@@ -232,6 +237,7 @@ def updates_json(updates: Sequence[Update]) -> list[dict[str, Any]]:
             },
             "observed": [observed.name for observed in one.golden.calibration.observed],
             "not_observed": list(one.golden.calibration.not_observed),
+            "removed": [str(path) for path in one.removed],
         }
         for one in updates
     ]

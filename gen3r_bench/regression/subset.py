@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -12,7 +12,7 @@ from gen3r_bench.datasets.base import Dataset, OpenedDataset, chosen_options
 from gen3r_bench.errors import InputError
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.protocols.geometry import Backend
-from gen3r_bench.regression.golden import Golden, Wanted, is_called, read_goldens
+from gen3r_bench.regression.golden import Golden, Wanted, is_called
 from gen3r_bench.runs.rows import Row, make_row, scores
 
 MINI_SCENES: Final = ("test/000", "test/004", "test/008", "test/009")
@@ -96,14 +96,15 @@ def scorable_protocols(row: Row, dataset: str) -> list[str]:
 
 
 def to_update(
-    folder: Path, wanted: Wanted, scenes: tuple[str, ...], roots: Mapping[str, Path], device: str
+    there: Collection[Golden], wanted: Wanted, scenes: tuple[str, ...], roots: Mapping[str, Path], device: str
 ) -> list[Guarded]:
-    """What an update makes goldens of: those in the folder that are wanted, and those that are wanted and not there.
+    """What an update makes goldens of: those that are there and wanted, and those that are wanted and not there.
 
-    A method without any golden there gets one for every protocol that is named, else that it has scores under.
+    A method without any golden gets one for every protocol that is named, else that it has scores under. Where no
+    dataset is named, a protocol under which it has a golden is not wanted on another dataset.
 
     Args:
-        folder: of goldens; may be new.
+        there: the goldens of the folder.
         wanted: from the command line.
         scenes: instead of the old golden's, or of the fixed few.
         roots: where datasets lie.
@@ -112,7 +113,6 @@ def to_update(
     Raises:
         BenchError: where a name is unknown, or nothing is left to do.
     """
-    there = list(read_goldens(folder).values()) if folder.is_dir() and any(folder.glob("*.json")) else []
     found = [Guarded.of(golden) for golden in there if wanted.fits(golden)]
     for method in wanted.methods:
         own = [golden for golden in there if is_called(golden, method)]
@@ -122,7 +122,7 @@ def to_update(
             protocols = wanted.protocols
             if not protocols and not own:
                 protocols = tuple(scorable_protocols(make_row(spec, device=device), dataset))
-            has = {golden.protocol for golden in own if golden.dataset == dataset}
+            has = {golden.protocol for golden in own if not wanted.datasets or golden.dataset == dataset}
             found += [
                 Guarded(
                     spec,
@@ -138,11 +138,12 @@ def to_update(
             ]
     if not found:
         raise InputError(
-            f"nothing to update in {folder}",
+            "nothing to update",
             expected="goldens there that fit, or a --method to make some of",
             fix="--method ID@CHECKPOINT",
         )
-    return [replace(one, scenes=scenes or one.scenes) for one in found]
+    # two words may mean one row, and two goldens be of one spec where the row was renamed between them
+    return list(dict.fromkeys(replace(one, scenes=scenes or one.scenes) for one in found))
 
 
 def _computable(card: Card) -> Card:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gen3r_bench.errors import BenchError
-from gen3r_bench.runs.store import explained
+from gen3r_bench.files import explained
 
 FAILURES_NAME: Final = "failures.log"
 T = TypeVar("T")

@@ -17,13 +17,14 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from gen3r_bench.errors import StoreError
+from gen3r_bench.files import explained
 from gen3r_bench.metrics.base import RANDOM_WEIGHTS, Metric
 from gen3r_bench.protocols.card import Card
 from gen3r_bench.runs.kept import card_of
 from gen3r_bench.runs.plan import record_key
 from gen3r_bench.runs.record import PlanEntry, Record, RunHeader, record_checksum
 from gen3r_bench.runs.rows import PREDICTIONS_SOURCE, entry_fingerprint
-from gen3r_bench.runs.store import RECORDS_NAME, Run, explained, read_header, unexplained
+from gen3r_bench.runs.store import RECORDS_NAME, Run, read_header, unexplained
 
 Check = Literal[
     "line", "checksum", "duplicate", "card", "plan", "partial", "missing", "key", "score", "random-weights",

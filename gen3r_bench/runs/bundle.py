@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen3r_bench.errors import InputError, StoreError
-from gen3r_bench.runs.store import explained, write_atomically
+from gen3r_bench.files import explained, write_atomically
 from gen3r_bench.scene import Prediction
 
 BUNDLE_NAME: Final = "bundle.json"

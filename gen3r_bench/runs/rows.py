@@ -7,9 +7,10 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from gen3r_bench import registry
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS, Diagnostic
@@ -20,6 +21,7 @@ from gen3r_bench.runs.plain_predictions import folder_fingerprint, read_predicti
 from gen3r_bench.runs.record import RowEntry
 from gen3r_bench.scene import Conditioning, Prediction, Scene, Setting
 
+T = TypeVar("T")
 PREDICTIONS_SOURCE: Final = "predictions folder"
 """Source of a row whose answers depend on files, not on its entry alone."""
 
@@ -64,10 +66,28 @@ class MethodRow(Row):
         self._mutex = threading.Lock()
 
     def rounding_variants(self) -> Mapping[str, Callable[[], Row]]:
-        return {
-            name: lambda make=make: MethodRow(make(), self.entry)  # type: ignore[misc]
-            for name, make in self._method.rounding_variants().items()
-        }
+        """The method's own variants as rows of the same entry.
+
+        Raises:
+            BenchError: where the method's code fails or returns something else; so does what makes a variant.
+        """
+        where = f"rounding_variants of {self.entry.method_id}"
+        found: object = _own_code(f"{where} fails", self._method.rounding_variants)
+        if not isinstance(found, Mapping) or not all(
+            isinstance(name, str) and callable(make) for name, make in found.items()
+        ):
+            raise InputError(
+                f"{where} returned {type(found).__name__}",
+                expected="a mapping of names to functions that make a Method",
+            )
+        return {name: partial(self._variant, name, make) for name, make in found.items()}
+
+    def _variant(self, name: str, make: Callable[[], object]) -> MethodRow:
+        where = f"rounding variant {name!r} of {self.entry.method_id}"
+        method = _own_code(f"{where} cannot be made", make)
+        if not isinstance(method, Method):
+            raise InputError(f"{where} is made as {type(method).__name__}", expected="a Method")
+        return MethodRow(method, self.entry)
 
     def refusal(self, conditioning: Conditioning) -> str | None:
         return self._method.contract.refusal(conditioning)
@@ -211,12 +231,15 @@ def make_row(spec: str, *, device: str) -> Row:
 
 
 def _loaded(method_class: type[Method], checkpoint: str | None, device: str) -> Method:
+    what = f"method {method_class.contract.method_id} cannot be loaded"
+    return _own_code(what, lambda: method_class.load(checkpoint, device=device))
+
+
+def _own_code(what: str, call: Callable[[], T]) -> T:
+    """Call a method's own code; whatever it raises, which may be anything, is the failure of the user's command."""
     try:
-        return method_class.load(checkpoint, device=device)
+        return call()
     except BenchError:
         raise
     except Exception as error:
-        # a method's own code may fail in any way; nothing has run yet, so it is the user's command that fails
-        raise BenchError(
-            f"method {method_class.contract.method_id} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+        raise BenchError(f"{what}: {type(error).__name__}: {error}") from error

@@ -7,8 +7,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import IO, Final, Self
 from pydantic import ValidationError
 
 from gen3r_bench.errors import StoreError
+from gen3r_bench.files import explained, write_atomically
 from gen3r_bench.runs.record import Record, RunHeader, provenance_id, record_checksum
 
 HEADER_NAME = "run.json"
@@ -51,38 +51,6 @@ class Run:
     repeated: int = 0
 
 
-@contextmanager
-def explained(action: str, path: Path) -> Iterator[None]:
-    """Turn an operating system's error into a StoreError that says what was tried, where, and the fix."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        fix = "check that it is there and readable" if action == "read" else "free space or choose another --out"
-        raise StoreError(f"cannot {action} {path}: {reason} (fix: {fix})") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file in one step: readers see the old or the new content, never a part.
-
-    Raises:
-        StoreError: where the disk is full or the folder cannot be written; the old content stays.
-    """
-    if not path.name:
-        raise StoreError(f"cannot write {path}: it is a folder (fix: name a file in it)")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained("write", path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
 def read_header(run: Path) -> RunHeader:
     """The header of a run folder.
 
@@ -104,12 +72,11 @@ def read_header(run: Path) -> RunHeader:
             )
         return RunHeader.model_validate(content)
     except (ValueError, RecursionError) as error:
-        raise StoreError(
-            f"{path} is damaged: {_first_problem(error)} (fix: restore it, or run with --fresh)"
-        ) from error
+        raise StoreError(f"{path} is damaged: {first_problem(error)} (fix: restore it, or run with --fresh)") from error
 
 
-def _first_problem(error: ValueError | RecursionError) -> str:
+def first_problem(error: ValueError | RecursionError) -> str:
+    """What is wrong with a file's content, in one line that says where."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
@@ -130,7 +97,7 @@ def _parse_records(path: Path) -> tuple[list[Record], int]:
             record = Record.model_validate_json(line)
         except ValueError as error:
             raise StoreError(
-                f"{path} line {number} is not a record: {_first_problem(error)} "
+                f"{path} line {number} is not a record: {first_problem(error)} "
                 "(fix: delete that line and run the same command again, which scores that scene anew)"
             ) from error
         if record.checksum != record_checksum(json.loads(line)):

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
-from gen3r_bench.models.checkpoint import weights_sha256
-from gen3r_bench.models.folder import CONFIG_KEY
+from gen3r_bench.models.folder import CONFIG_KEY, SIDE_KEY, VGGT_KEY
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
 from gen3r_bench.models.vggt import Vggt, VggtTokens
 from gen3r_bench.models.vggt_checkpoint import load_vggt
@@ -28,10 +27,10 @@ from gen3r_bench.training.adapter_losses import (
     token_loss,
 )
 from gen3r_bench.training.adapter_start import AdapterStart, ScaledAdapter, set_logvar
-from gen3r_bench.training.latents import drawn_clips, first_clips, normal_noise, statistics_of
+from gen3r_bench.training.latents import as_images, drawn_clips, first_clips, normal_noise, statistics_of
 from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
-from gen3r_bench.training.sources import source_path
+from gen3r_bench.training.sources import frozen_sha256, require_sources, source_path
 
 
 class AdapterBatch(NamedTuple):
@@ -114,14 +113,16 @@ class GeometryAdapterRecipe(MiniRecipe):
     def facts(self) -> dict[str, Any]:
         """With the hashes of the frozen networks' weights, where these are there."""
         paths = {"vggt": source_path("vggt", self.vggt), "autoencoder": source_path("wan-vae", self.autoencoder)}
-        frozen = {name: weights_sha256(path) if path.exists() else None for name, path in paths.items()}
-        return self._facts("geometry-adapter", exclude=["start"] if self.start is None else (), frozen_sha256=frozen)
+        return self._facts(
+            "geometry-adapter", exclude=["start"] if self.start is None else (), frozen_sha256=frozen_sha256(paths)
+        )
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
         assert isinstance(shipped, GeometryAdapter)
-        return {"side": str(self.side), "vggt": self.vggt, CONFIG_KEY: json.dumps(shipped.config.to_json())}
+        return {SIDE_KEY: str(self.side), VGGT_KEY: self.vggt, CONFIG_KEY: json.dumps(shipped.config.to_json())}
 
     def network(self) -> GeometryAdapter | ScaledAdapter:
+        require_sources([("vggt", self.vggt), ("wan-vae", self.autoencoder)])
         adapter = GeometryAdapter(self.model)
         if self.start is None:
             return adapter
@@ -185,7 +186,7 @@ class GeometryAdapterRecipe(MiniRecipe):
 
     def _tokens(self, clips: Tensor) -> VggtTokens:
         """Of clips in [-1, 1]."""
-        return self._vggt.to(clips.device).encode((clips.transpose(1, 2) + 1) / 2, bfloat16=False)
+        return self._vggt.to(clips.device).encode(as_images(clips), bfloat16=False)
 
     def _heads(self, tokens: VggtTokens, dense_frames: Tensor) -> _Answers:
         """What VGGT's heads say, in float32."""

@@ -13,7 +13,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from gen3r_bench.locations import weights_root
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
 from gen3r_bench.models.causal3d import DiagonalGaussian
 from gen3r_bench.models.checkpoint import weights_sha256
@@ -43,7 +42,15 @@ from gen3r_bench.training.attention import matching_loss, watched_attention
 from gen3r_bench.training.flow_matching import LEVELS, clean_error, draw_sigmas, flow_error, noised
 from gen3r_bench.training.frozen_clips import VARIANTS, FrozenClip, FrozenClips, FrozenNetworks
 from gen3r_bench.training.mini_recipe import MiniRecipe
-from gen3r_bench.training.sources import source_path
+from gen3r_bench.training.sources import (
+    GEN3R,
+    OFFICIAL,
+    WAN_FUN,
+    frozen_sha256,
+    gen3r_folder,
+    require_sources,
+    source_path,
+)
 from gen3r_bench.training.starting_weights import begin_from, initialise
 
 _METHODS: Final = {"autoencoder": "wan-vae", "adapter": "geometry-adapter", "vggt": "vggt"}
@@ -152,15 +159,15 @@ class JointRecipe(MiniRecipe):
         """With the hashes of the weights of the frozen networks and of the one it begins from, where they are there."""
         named = self._frozen_paths()
         if self.start is not None:
-            named["start"] = self._start_path(self.start)
-        hashes = {name: weights_sha256(path) for name, path in named.items() if path.exists()}
-        return self._facts("joint", exclude=["sampling"], frozen_sha256=hashes)
+            named["start"] = source_path(*self._start_source(self.start))
+        return self._facts("joint", exclude=["sampling"], frozen_sha256=frozen_sha256(named))
 
     def network(self) -> JointDit:
+        self._require_sources()
         network = JointDit(self.model)
         initialise(network)
         if self.start is not None:
-            begin_from(network, self._start_path(self.start))
+            begin_from(network, source_path(*self._start_source(self.start)))
         return network
 
     def shipped(self, network: nn.Module) -> nn.Module:
@@ -371,7 +378,7 @@ class JointRecipe(MiniRecipe):
 
     @cached_property
     def _folder(self) -> Gen3rFolder:
-        return Gen3rFolder(weights_root() / "gen3r")
+        return gen3r_folder()
 
     @cached_property
     def _words(self) -> tuple[str, ...]:
@@ -387,6 +394,16 @@ class JointRecipe(MiniRecipe):
         """Whose networks the frozen ones are, by their fields."""
         return {"autoencoder": self.autoencoder, "adapter": self.adapter, "vggt": self.vggt}
 
+    def _require_sources(self) -> None:
+        needed = [(_METHODS[name], str(self._sources[name])) for name in self._frozen_paths()]
+        if self.encoders == OFFICIAL:  # they come with the other official ones
+            needed = [(GEN3R, OFFICIAL), *(each for each in needed if each[1] != OFFICIAL)]
+        if self.start is not None:
+            needed.append(self._start_source(self.start))
+        require_sources(needed)
+        if self.encoders == OFFICIAL:
+            _ = self._folder  # raises where parts are missing
+
     def _frozen_paths(self) -> dict[str, Path]:
         """Of the frozen networks that this recipe needs, but for the encoders."""
         needed = {"tokens": ("autoencoder", "adapter", "vggt"), "points": ("autoencoder", "vggt")}
@@ -396,8 +413,8 @@ class JointRecipe(MiniRecipe):
         }
 
     @staticmethod
-    def _start_path(start: str) -> Path:
-        return source_path("wan-fun" if start == "official" else "gen3r-two-stage", start)
+    def _start_source(start: str) -> tuple[str, str]:
+        return WAN_FUN if start == OFFICIAL else "gen3r-two-stage", start
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

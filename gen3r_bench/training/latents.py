@@ -20,6 +20,11 @@ def as_clip(rgb: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(rgb)).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
+def as_images(clips: Tensor) -> Tensor:
+    """[B, F, 3, H, W] in [0, 1], as VGGT takes them, of clips [B, 3, F, H, W] in [-1, 1]."""
+    return (clips.transpose(1, 2) + 1) / 2
+
+
 def drawn_clips(
     dataset: MiniDataset, profile: ClipProfile, draw: np.random.Generator, *, clips: int, batch: int
 ) -> Tensor:

@@ -5,9 +5,8 @@ Devices, accumulation and several processes are accelerate's part.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -17,10 +16,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gen3r_bench.errors import BenchError
-from gen3r_bench.training.checkpoints import Checkpoint, latest_checkpoint, save_checkpoint
+from gen3r_bench.training.checkpoints import (
+    Checkpoint,
+    latest_checkpoint,
+    prepare_folder,
+    require_same_recipe,
+    save_checkpoint,
+)
+from gen3r_bench.training.losses import LossWriter
+from gen3r_bench.training.origins import continued
 from gen3r_bench.training.schedule import Schedule
 
-LOSSES_FILE = "losses.jsonl"
 Batch = TypeVar("Batch")
 
 
@@ -54,7 +60,13 @@ class Recipe(Protocol[Batch]):
 
 
 def train(
-    recipe: Recipe[Any], out: Path, *, cpu: bool = False, on_step: Callable[[int, dict[str, float]], None] | None = None
+    recipe: Recipe[Any],
+    out: Path,
+    *,
+    cpu: bool = False,
+    origin: Mapping[str, Any] | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_damage: Callable[[str], None] | None = None,
 ) -> nn.Module:
     """Train to the end of the schedule, from the newest checkpoint below ``out`` on, and return the network.
 
@@ -66,39 +78,52 @@ def train(
         recipe: what is trained.
         out: folder of the training; made where it is not there.
         cpu: whether accelerators that are there stay unused.
+        origin: facts about code and machine that the steps run under; each checkpoint tells those of all its steps.
         on_step: called after each step with the number of steps done and the losses.
+        on_damage: told in words where the newest checkpoint cannot be read, and the one before it is used.
 
     Raises:
-        InputError: where ``out`` holds a training of another recipe.
+        InputError: where ``out`` holds a training of another recipe, or one that is damaged.
+        StoreError: where another training writes into ``out``, or it cannot be read or written.
         BenchError: where the loss is not finite; the last checkpoint is whole.
     """
-    schedule = recipe.schedule
+    schedule, facts = recipe.schedule, recipe.facts()
+    require_same_recipe(out, facts)  # before anything is written
     accelerator = Accelerator(cpu=cpu, gradient_accumulation_steps=schedule.accumulate)
+    with LossWriter(out) if accelerator.is_main_process else nullcontext() as writer:
+        if writer is not None:
+            prepare_folder(out)
+        network, optimiser = _fresh(recipe)
+        found = latest_checkpoint(out, facts, on_damage if writer is not None else None)
+        if found is not None:
+            found.restore(network, optimiser)
+        start = 0 if found is None else found.step
+        origins = continued(() if found is None else found.origins, start, origin or {})
+        if writer is not None:
+            writer.keep(start)
+        computation, optimiser = accelerator.prepare(_Losses(recipe, network), optimiser)
+        for step in range(start, schedule.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate(step)
+            losses = _one_step(recipe, accelerator, computation, optimiser, step)
+            if writer is not None:
+                writer.append({"step": step + 1, **losses})
+                if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
+                    writer.to_disk()  # a checkpoint without the losses up to it cannot be continued
+                    save_checkpoint(out, Checkpoint.of(network, optimiser, step + 1, facts, origins))
+            if on_step is not None:
+                on_step(step + 1, losses)
+    return network.eval()
+
+
+def _fresh(recipe: Recipe[Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
+    schedule = recipe.schedule
     torch.manual_seed(schedule.seed)
     network = recipe.network().train()
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay
     )
-    found = latest_checkpoint(out, recipe.facts())
-    start = 0
-    if found is not None:
-        found.restore(network, optimiser)
-        start = found.step
-    computation, optimiser = accelerator.prepare(_Losses(recipe, network), optimiser)
-    if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        _keep_lines(out / LOSSES_FILE, start)
-    for step in range(start, schedule.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate(step)
-        losses = _one_step(recipe, accelerator, computation, optimiser, step)
-        if accelerator.is_main_process:
-            _write_line(out / LOSSES_FILE, {"step": step + 1, **losses})
-            if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
-                save_checkpoint(out, Checkpoint.of(network, optimiser, step + 1, recipe.facts()))
-        if on_step is not None:
-            on_step(step + 1, losses)
-    return network.eval()
+    return network, optimiser
 
 
 class _Losses(nn.Module):
@@ -137,24 +162,3 @@ def _one_step(
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach()) / schedule.accumulate
     return sums
-
-
-def read_losses(out: Path) -> list[dict[str, float]]:
-    """The losses of every step that is done, in order; none where nothing was trained."""
-    path = out / LOSSES_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def _keep_lines(path: Path, steps: int) -> None:
-    """Cut the losses back to those of the first steps: what came after the checkpoint is computed again."""
-    if path.is_file():
-        kept = [line for line in read_losses(path.parent) if line["step"] <= steps]
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, path)
-
-
-def _write_line(path: Path, line: dict[str, float]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")

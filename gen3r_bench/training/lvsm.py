@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from gen3r_bench.models.folder import SIDE_KEY
 from gen3r_bench.models.lvsm import Lvsm, LvsmConfig, build, normalised_poses, pluecker_rays
 from gen3r_bench.training.attention import matching_loss, watched_attention
 from gen3r_bench.training.augmentation import augmented
@@ -71,7 +72,7 @@ class LvsmRecipe(MiniRecipe):
         return self._facts("lvsm")
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
-        return {"side": str(self.side)}
+        return {SIDE_KEY: str(self.side)}
 
     def network(self) -> Lvsm:
         return build(self.model)

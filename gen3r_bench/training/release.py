@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from gen3r_bench.training.loop import Recipe, read_losses
+from gen3r_bench.errors import InputError
+from gen3r_bench.files import write_atomically
+from gen3r_bench.models.checkpoint import weights_sha256
+from gen3r_bench.training.checkpoints import origins_at
+from gen3r_bench.training.loop import Recipe
+from gen3r_bench.training.losses import read_losses
+from gen3r_bench.training.origins import for_card
 
 LICENCE: Final = "MIT"
 _PANELS_A_ROW: Final = 5
@@ -25,29 +31,41 @@ def recipe_sha256(recipe: Recipe[Any]) -> str:
     return hashlib.sha256(json.dumps(recipe.facts(), sort_keys=True).encode()).hexdigest()
 
 
-def release(
-    recipe: Recipe[Any], network: nn.Module, out: Path, name: str, *, origin: Mapping[str, Any]
-) -> tuple[Path, Path, Path]:
+class Released(NamedTuple):
+    """Where the files of a trained network lie."""
+
+    weights: Path
+    card: Path
+    curves: Path
+
+    @classmethod
+    def in_folder(cls, out: Path, name: str) -> Self:
+        return cls(*(out / f"{name}{suffix}" for suffix in (".safetensors", ".json", ".png")))
+
+
+def release(recipe: Recipe[Any], network: nn.Module, out: Path, name: str) -> Released:
     """Write ``NAME.safetensors`` (float16), ``NAME.json`` (the card) and ``NAME.png`` (the curves) into ``out``.
 
     Args:
         recipe: what was trained.
         network: the result.
-        out: the training's folder, with its losses.
+        out: the training's folder, with its losses and its last checkpoint, which says where the steps ran.
         name: of the three files, such as ``lvsm-reference``.
-        origin: facts about code and machine for the card.
 
-    Returns:
-        Paths of weights, card and curves.
+    Raises:
+        InputError: where losses or checkpoint are damaged.
+        StoreError: where the files cannot be written.
     """
-    weights, card, curves = (out / f"{name}{suffix}" for suffix in (".safetensors", ".json", ".png"))
+    files = Released.in_folder(out, name)
+    losses = read_losses(out, recipe.schedule.steps)
+    origins = origins_at(out, recipe.schedule.steps)
     shipped = recipe.shipped(network)
     tensors = {
         key: tensor.detach().to(torch.float16).contiguous().cpu() for key, tensor in shipped.state_dict().items()
     }
-    save_file(tensors, weights, metadata=dict(recipe.metadata(shipped)))
-    losses = read_losses(out)
+    weights = save(tensors, metadata=dict(recipe.metadata(shipped)))
     last = losses[-_MEAN_OVER:]
+    named = [key for key in last[-1] if key != "step" and all(key in line for line in last)]
     content = {
         "name": name,
         "licence": LICENCE,
@@ -55,25 +73,56 @@ def release(
         "recipe_sha256": recipe_sha256(recipe),
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "weights": {
-            "file": weights.name,
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-            "bytes": weights.stat().st_size,
+            "file": files.weights.name,
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "bytes": len(weights),
             "dtype": "float16",
         },
         "mean_losses_of_the_last_steps": {
             "steps": len(last),
-            **{key: round(sum(line[key] for line in last) / len(last), 6) for key in last[-1] if key != "step"},
+            **{key: round(sum(line[key] for line in last) / len(last), 6) for key in named},
         },
-        "curves": curves.name,
-        "origin": dict(origin),
+        "curves": files.curves.name,
+        "origin": for_card(origins),
     }
-    card.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draw_curves(losses, recipe, curves)
-    return weights, card, curves
+    write_atomically(files.weights, weights)
+    write_atomically(files.curves, curves_picture(losses, recipe))
+    # the last one, since it vouches for the others
+    write_atomically(files.card, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return files
 
 
-def draw_curves(losses: list[dict[str, float]], recipe: Recipe[Any], path: Path) -> None:
-    """A picture of every loss (each step faint, the running mean over it) and of the learning rate."""
+def released(recipe: Recipe[Any], out: Path, name: str) -> Released | None:
+    """The files of a training that is finished; None where one is missing, or the weights are not those of the card.
+
+    The curves are drawn again where they are gone.
+
+    Raises:
+        InputError: where the card is that of another recipe, or lines of the losses are wrong or missing.
+        StoreError: where the losses cannot be read.
+    """
+    files = Released.in_folder(out, name)
+    try:
+        card = json.loads(files.card.read_bytes())
+        trained, promised = card["recipe_sha256"], card["weights"]["sha256"]
+        if weights_sha256(files.weights) != promised:
+            return None
+    except (OSError, ValueError, LookupError, TypeError, InputError):
+        return None
+    if trained != recipe_sha256(recipe):
+        raise InputError(
+            f"{files.card} is the card of another recipe",
+            expected="a new folder, or the recipe that it was begun with",
+            fix="choose another --out",
+        )
+    losses = read_losses(out, recipe.schedule.steps)
+    if not files.curves.is_file():
+        write_atomically(files.curves, curves_picture(losses, recipe))
+    return files
+
+
+def curves_picture(losses: list[dict[str, float]], recipe: Recipe[Any]) -> bytes:
+    """A picture (PNG) of every loss (each step faint, the running mean over it) and of the learning rate."""
     import matplotlib as mpl
     import numpy as np
     from matplotlib.figure import Figure
@@ -96,4 +145,6 @@ def draw_curves(losses: list[dict[str, float]], recipe: Recipe[Any], path: Path)
             panel.set(title=f"{name} loss", xlabel="step", yscale="log")
         panels[-1].plot(steps, [recipe.schedule.rate(int(step) - 1) for step in steps], color="tab:orange")
         panels[-1].set(title="learning rate", xlabel="step")
-        figure.savefig(path, dpi=100, metadata={"Software": ""})
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=100, metadata={"Software": ""})
+    return picture.getvalue()

@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from gen3r_bench.models.folder import CONFIG_KEY, SIDE_KEY
 from gen3r_bench.models.vggt import Vggt, VggtConfig
 from gen3r_bench.models.vggt.blocks import Block, Rotation
 from gen3r_bench.scene import Scene
@@ -179,7 +180,7 @@ class VggtRecipe(MiniRecipe):
         return self._facts("vggt")
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
-        return {"side": str(self.side), "config": json.dumps(self.model.to_fields())}
+        return {SIDE_KEY: str(self.side), CONFIG_KEY: json.dumps(self.model.to_fields())}
 
     def shipped(self, network: nn.Module) -> nn.Module:
         return network.get_submodule("vggt")

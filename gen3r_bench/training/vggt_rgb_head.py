@@ -12,15 +12,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.folder import CONFIG_KEY, SIDE_KEY, VGGT_KEY
 from gen3r_bench.models.vggt import Vggt
 from gen3r_bench.models.vggt.heads import RgbHead
 from gen3r_bench.models.vggt_checkpoint import load_vggt
-from gen3r_bench.training.latents import drawn_clips
+from gen3r_bench.training.latents import as_images, drawn_clips
 from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
-from gen3r_bench.training.sources import source_path
+from gen3r_bench.training.sources import frozen_sha256, require_sources, source_path
 
 
 class RgbHeadBatch(NamedTuple):
@@ -54,10 +53,10 @@ class RgbHeadRecipe(MiniRecipe):
 
     def facts(self) -> dict[str, Any]:
         """With the hash of VGGT's weights, where these are there."""
-        path = source_path("vggt", self.vggt)
-        return self._facts("vggt-rgb-head", frozen_sha256={"vggt": weights_sha256(path) if path.exists() else None})
+        return self._facts("vggt-rgb-head", frozen_sha256=frozen_sha256({"vggt": source_path("vggt", self.vggt)}))
 
     def network(self) -> RgbHead:
+        require_sources([("vggt", self.vggt)])
         return RgbHead(self._vggt.config)
 
     def shipped(self, network: nn.Module) -> nn.Module:
@@ -73,7 +72,7 @@ class RgbHeadRecipe(MiniRecipe):
         return RgbHeadBatch(clips, torch.from_numpy(draw.permutation(self.batch * self.frames)[: self.shown]))
 
     def losses(self, network: nn.Module, batch: RgbHeadBatch) -> dict[str, Tensor]:
-        images = (batch.clips.transpose(1, 2) + 1) / 2
+        images = as_images(batch.clips)
         with torch.no_grad():
             tokens = self._vggt.to(images.device).encode(images, bfloat16=False)
             patches = [layer[:, :, tokens.patch_start :].flatten(0, 1)[batch.shown].float() for layer in tokens.layers]

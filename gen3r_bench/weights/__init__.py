@@ -12,10 +12,10 @@ from gen3r_bench.baselines.gen3r_two_stage import UNPUBLISHED as TWO_STAGE_UNPUB
 from gen3r_bench.baselines.gen3r_without_kl import UNPUBLISHED as WITHOUT_KL_UNPUBLISHED
 from gen3r_bench.baselines.lvsm import FILES as LVSM_FILES
 from gen3r_bench.baselines.lvsm import HUB_ID as LVSM_HUB_ID
-from gen3r_bench.baselines.official_weights import AETHER_HUB_ID, COGVIDEOX_HUB_ID, GEN3R_HUB_ID
+from gen3r_bench.baselines.official_weights import AETHER_HUB_ID, COGVIDEOX_HUB_ID
 from gen3r_bench.baselines.wvd import UNPUBLISHED as WVD_UNPUBLISHED
 from gen3r_bench.errors import InputError, UnknownNameError
-from gen3r_bench.locations import weights_root
+from gen3r_bench.locations import GEN3R_HUB_ID, hub_command, weights_root
 from gen3r_bench.metrics.perceptual import BACKBONES
 from gen3r_bench.metrics.vbench.files import FILES as VBENCH_FILES
 from gen3r_bench.weights.entry import State, WeightEntry
@@ -183,5 +183,5 @@ def download_commands(chosen: list[WeightEntry]) -> list[str]:
     whole = [entry for entry in CATALOGUE if entry.hub_id == GEN3R_HUB_ID]
     if all(entry in open_entries for entry in whole):
         rest = [entry.command() for entry in open_entries if entry.hub_id != GEN3R_HUB_ID]
-        return [f"hf download {GEN3R_HUB_ID} --local-dir {weights_root() / 'gen3r'}", *rest, *ours]
+        return [hub_command(GEN3R_HUB_ID, weights_root() / "gen3r"), *rest, *ours]
     return [*(entry.command() for entry in open_entries), *ours]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gen3r_bench.locations import weights_root
+from gen3r_bench.locations import hub_command, weights_root
 
 State = Literal["present", "partial", "missing"]
 _WEIGHT_SUFFIXES: Final = (".safetensors", ".bin", ".pth", ".pt")
@@ -114,7 +114,5 @@ class WeightEntry:
         """The shell command that fetches it to its place."""
         if self.url:
             return f"gen3r-bench weights fetch {self.name}"
-        if self.place.endswith("/"):
-            root = weights_root() / self.place.removesuffix(self.hub_path)
-            return f'hf download {self.hub_id} --include "{self.hub_path}*" --local-dir {root}'
-        return f"hf download {self.hub_id} {self.hub_path} --local-dir {self.path.parent}"
+        root = weights_root() / self.place.removesuffix(self.hub_path)
+        return hub_command(self.hub_id, root, chosen=self.hub_path)

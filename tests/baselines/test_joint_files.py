@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,22 @@ def test_our_own_checkpoint_tells_its_licence_and_data(
     ours: Method = kind.load("reference", device="cpu")
     assert (ours.contract.native_frames, ours.contract.native_size) == (13, (64, 64))
     assert ours.contract.method_id == name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_trained_file_claims_neither_the_papers_data_nor_a_licence(name: str, loaded: dict[str, Any]) -> None:
+    contract = loaded[name].contract
+    assert (contract.licence, contract.training_sets) == ("as its maker says", ())
+    assert replace(contract, licence="", training_sets=()) == replace(
+        METHODS[name][0].contract, licence="", training_sets=()
+    )
+
+
+@pytest.mark.parametrize(("row", "other"), [("gen3r", "gen3r-without-kl"), ("gen3r-without-kl", "gen3r")])
+def test_a_file_of_the_other_adapter_is_refused(row: str, other: str) -> None:
+    file = locations.shipped_weights(other)
+    with pytest.raises(InputError, match=rf"geometry adapter '.*'; expected a file of {row} \(fix: --method {other}@/"):
+        METHODS[row][0].load(str(file), device="cpu")
 
 
 @pytest.mark.parametrize("name", METHODS)

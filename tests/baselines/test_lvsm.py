@@ -156,6 +156,10 @@ def test_the_side_of_a_path(weights: Path, tmp_path: Path) -> None:
     save_file(formula_lvsm().state_dict(), tmp_path / "mine.safetensors", metadata={"side": "32"})
     assert side(tmp_path / "mine.safetensors") == 32
     assert side(f"{tmp_path / 'mine.safetensors'}+48") == 48
+    # a file that says its side comes from this suite's training, any other from the authors
+    own, theirs = (LvsmMethod.load(str(path), device="cpu").contract for path in (tmp_path / "mine.safetensors", file))
+    assert (own.licence, own.training_sets) == ("as its maker says", ())
+    assert theirs == LvsmMethod.contract
     with pytest.raises(InputError, match=re.escape("expected a multiple of its patch size 4")):
         side(f"{file}+66")
 

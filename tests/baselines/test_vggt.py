@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from tiny import tiny_card, tiny_scene
 from tiny_vggt import CONFIG, formula_vggt
 
 from gen3r_bench.baselines import vggt
-from gen3r_bench.baselines.vggt import VggtMethod
+from gen3r_bench.baselines.vggt import VggtMethod, plan_checkpoint
 from gen3r_bench.errors import InputError
 from gen3r_bench.method import checked_method
+from gen3r_bench.models.plan import ModelPlan
 from gen3r_bench.models.vggt import VggtConfig, cameras_from_pose_encoding
 from gen3r_bench.protocols.conditioning import condition
 from gen3r_bench.protocols.scoring import coverage_of
@@ -222,11 +224,37 @@ def test_a_file_that_says_its_sizes_takes_no_other(tmp_path: Path) -> None:
         VggtMethod.load(f"{path}+560", device="cpu")
 
 
-@pytest.mark.parametrize("metadata", [{"config": "{"}, {"config": "[3]"}, {"side": ""}, {"side": "0"}, {"side": "x"}])
-def test_sizes_that_cannot_be_read_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"config": "{"}, "a JSON object"),
+        ({"config": "[3]"}, "a JSON object"),
+        ({"side": ""}, "a file as `gen3r-bench train` writes it"),
+        ({"side": "0"}, "a size in pixels"),
+        ({"side": "x"}, "a size in pixels"),
+    ],
+)
+def test_sizes_that_cannot_be_read_are_refused(tmp_path: Path, metadata: dict[str, str], expected: str) -> None:
     path = told_file(tmp_path / "small.safetensors", **metadata)
-    with pytest.raises(InputError, match="expected a size in pixels, and a JSON object of sizes"):
-        VggtMethod.load(str(path), device="cpu")
+    for read in (partial(VggtMethod.load, device="cpu"), planned):
+        with pytest.raises(InputError, match=f"small.safetensors .*; expected {expected}"):
+            read(str(path))
+
+
+def planned(checkpoint: str) -> ModelPlan:
+    return plan_checkpoint(checkpoint, num_frames=3, image_size=(28, 28), dtype=torch.float32)
+
+
+def test_nothing_is_planned_for_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(told_file(tmp_path / "whole.safetensors").read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"mine\.safetensors cannot be read .*expected a whole safetensors file"):
+        planned(str(tmp_path / "mine.safetensors"))
+
+
+def test_a_file_that_says_its_sizes_was_trained_on_mini(tmp_path: Path) -> None:
+    contract = VggtMethod.load(str(told_file(tmp_path / "small.safetensors")), device="cpu").contract
+    assert (contract.training_sets, contract.licence) == ((), "as its maker says")
+    assert contract.method_id == "vggt"
 
 
 def test_weights_of_another_size_than_said_are_refused(tmp_path: Path) -> None:

@@ -5,26 +5,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli.test_run import METHOD
 from hypothesis import given
 from hypothesis import strategies as st
 from reports.synthetic import GEN3R, flat, write_run
 
 from gen3r_bench import registry
 from gen3r_bench.datasets.mini import DEFAULT_PROFILE, MiniDataset
-from gen3r_bench.errors import BenchError, InputError, UnknownNameError
+from gen3r_bench.errors import BenchError, InputError, StoreError, UnknownNameError
 from gen3r_bench.regression.calibrate import (
     DECIBEL_FLOOR,
     FACTOR,
     FLOORS,
     RELATIVE_FLOOR,
     SMALLEST_FLOOR,
+    Update,
     floor_of,
     make_goldens,
     tolerances,
     update,
 )
 from gen3r_bench.regression.check import check
-from gen3r_bench.regression.golden import Wanted, read_goldens, write_golden
+from gen3r_bench.regression.golden import Wanted, read_goldens, readable_goldens, write_golden
 from gen3r_bench.regression.subset import Guarded, default_scenes, grouped, open_dataset, scorable_protocols, to_update
 from gen3r_bench.regression.variants import LAST_DIGITS, LastDigits, process_variants
 from gen3r_bench.runs.rows import make_row
@@ -109,7 +111,7 @@ def test_every_golden_of_an_update_names_the_commit_before_it(tmp_path: Path, mo
         "gen3r_bench.regression.calibrate.code_commit", lambda: "c" + "+changes" * bool(list(tmp_path.glob("*.json")))
     )
     rows = [FREEZE, replace(FREEZE, spec="oracle")]
-    made = update(rows, tmp_path, reason="first", device="cpu", roots={}, over=[LAST_DIGITS])
+    made = list(update(rows, tmp_path, reason="first", device="cpu", roots={}, over=[LAST_DIGITS]))
     assert [one.golden.commit for one in made] == ["c", "c"]
 
 
@@ -137,6 +139,7 @@ def test_what_cannot_be_a_golden(tmp_path: Path) -> None:
         make_goldens(
             [FREEZE], row, MINI, tmp_path / "a", reason="r", device="cpu", roots={}, over=["3 threads"]
         )  # fmt: skip
+    assert not (tmp_path / "a").exists()  # nothing has run
     oracle = Guarded("crossfade", "camera-1view", "mini", (), (SCENE,), (42,), "exact")
     with pytest.raises(BenchError, match="is unsupported: crossfade does not support 1view"):
         make_goldens(
@@ -183,7 +186,10 @@ def test_one_missing_scene_is_a_breach_of_its_scores(tmp_path: Path) -> None:
 def test_what_an_update_means(tmp_path: Path) -> None:
     def guarded(*methods: str, protocols: tuple[str, ...] = (), scenes: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
         wanted = Wanted(methods, protocols)
-        return {(one.spec, one.protocol, *one.scenes) for one in to_update(tmp_path, wanted, scenes, {}, "cpu")}
+        there = list(readable_goldens(tmp_path)[0].values())
+        found = to_update(there, wanted, scenes, {}, "cpu")
+        assert len(set(found)) == len(found)
+        return {(one.spec, one.protocol, *one.scenes) for one in found}
 
     with pytest.raises(InputError, match="nothing to update"):
         guarded()
@@ -193,10 +199,54 @@ def test_what_an_update_means(tmp_path: Path) -> None:
     assert {tuple(scenes) for _, _, *scenes in lvsm} == {default_scenes("mini", MINI)}
     with pytest.raises(InputError, match="without a protocol"):
         guarded("wobble")
-    update([FREEZE], tmp_path, reason="first", device="cpu", roots={}, over=[LAST_DIGITS])
-    assert guarded() == guarded("freeze") == {("freeze", "camera-1view", SCENE)}
+    list(update([FREEZE], tmp_path, reason="first", device="cpu", roots={}, over=[LAST_DIGITS]))
+    assert guarded() == guarded("freeze") == guarded("freeze", "freeze") == {("freeze", "camera-1view", SCENE)}
     both = guarded("freeze", protocols=("camera-1view", "geom-1view"))
     assert {protocol for _, protocol, *_ in both} == {"camera-1view", "geom-1view"}
+
+
+MINE = METHOD.replace('licence="MIT",', 'licence="MIT", checkpoints=("w",),').replace(
+    "    def predict",
+    "    @classmethod\n    def load(cls, checkpoint, *, device):\n        return cls()\n\n    def predict",
+)
+
+
+def made(folder: Path, spec: str) -> list[Update]:
+    one = replace(FREEZE, spec=spec)
+    return list(update([one], folder, reason="r", device="cpu", roots={}, over=[LAST_DIGITS]))
+
+
+def test_weights_of_one_file_name_do_not_take_each_others_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "g"
+    (first,) = made(folder, "mine.py:Still@a/w")
+    assert first.golden.row.label == "still@w"
+    (again,) = made(folder, f"./mine.py:Still@{tmp_path}/b/../a/w")  # other words for the same file
+    assert (again.path, again.removed, again.moved("auc30@hist1deg")) == (first.path, [], 0.0)
+    monkeypatch.setattr("gen3r_bench.regression.calibrate.make_goldens", None)  # refused before anything runs
+    before = first.path.read_bytes()
+    for spec in ("mine.py:Still@b/w", "mine.py:Still", "other.py:Still@a/w"):
+        (tmp_path / "other.py").write_text(MINE)
+        with pytest.raises(StoreError, match=r"is the golden of \./mine.py:Still@.*/w, and .* is called still@w, too"):
+            made(folder, spec)
+    assert first.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [('"still"', '"moving"'), ('checkpoints=("w",)', 'checkpoints=("v",)')])
+def test_a_renamed_row_takes_the_place_of_its_old_golden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str]
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    (old,) = made(tmp_path / "g", "mine.py:Still")
+    (tmp_path / "mine.py").write_text(MINE.replace(*change))
+    (new,) = made(tmp_path / "g", "mine.py:Still")
+    assert new.removed == [old.path]
+    assert new.moved("auc30@hist1deg") == 0.0
+    assert list(read_goldens(tmp_path / "g")) == [new.path] != [old.path]
 
 
 def test_protocols_of_one_row_and_the_same_scenes_are_one_run() -> None:

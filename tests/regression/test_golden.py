@@ -16,6 +16,7 @@ from gen3r_bench.regression.golden import (
     chosen,
     read_golden,
     read_goldens,
+    readable_goldens,
     reference_folder,
     write_golden,
 )
@@ -63,6 +64,8 @@ def edited(path: Path, golden: Golden, *place: Any, value: Any) -> None:
         (("extra",), 1, "Extra inputs are not permitted"),
         (("schema_version",), 2, "has schema version 2; this suite reads version 1"),
         (("schema_version",), None, "has schema version None"),
+        (("schema_version",), True, "has schema version True"),
+        (("schema_version",), 1.0, "has schema version 1.0"),
     ],
 )
 def test_a_golden_that_was_edited_or_is_of_another_version_is_refused(
@@ -80,7 +83,7 @@ def test_a_repeated_record_and_no_json(golden: Golden, tmp_path: Path) -> None:
     edited(path, golden, "records", value=[*records, records[0]])
     with pytest.raises(StoreError, match="not one for each scene and seed"):
         read_golden(path)
-    for text in ("{", "[]"):
+    for text in ("{", "[]", "[" * 200_000):
         path.write_text(text)
         with pytest.raises(StoreError, match=r"damaged|schema version None"):
             read_golden(path)
@@ -93,6 +96,24 @@ def test_two_files_of_one_row_and_protocol_are_refused(golden: Golden, tmp_path:
     (path.parent / "copy.json").write_bytes(path.read_bytes())
     with pytest.raises(StoreError, match="both guard gen3r@reference"):
         read_goldens(path.parent)
+    found, problems = readable_goldens(path.parent)
+    assert list(found.values()) == [golden]
+    assert "(fix: remove one)" in str(problems[0])
+
+
+def test_what_cannot_be_read_is_passed_over_and_written_over(golden: Golden, tmp_path: Path) -> None:
+    folder = tmp_path / "my goldens"
+    path = write_golden(golden, folder)
+    (folder / "b.json").write_text(path.read_text())
+    path.write_text(path.read_text()[:-20])
+    found, (problem,) = readable_goldens(folder)
+    assert found == {folder / "b.json": golden}
+    assert str(problem).startswith(f"{path} is damaged: ")
+    assert f"--protocol PROTOCOL --dataset DATASET --goldens '{folder}')" in str(problem)
+    assert read_golden(write_golden(golden, folder)) == golden
+    assert readable_goldens(tmp_path / "nowhere") == ({}, [])
+    with pytest.raises(StoreError, match=r"cannot make .*choose another --goldens"):
+        write_golden(golden, path / "a file is no folder")
 
 
 def test_a_name_that_belongs_to_another_golden(golden: Golden, tmp_path: Path) -> None:

@@ -174,3 +174,24 @@ def test_a_methods_rounding_variants_are_rows_of_its_entry() -> None:
     assert make_row("freeze", device="cpu").rounding_variants() == {}
     assert make_row("oracle", device="cpu").rounding_variants() == {}
     assert make_row("oracle", device="cpu").contract is None
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        (lambda: 1 / 0, "rounding_variants of twice fails: ZeroDivisionError: division by zero"),
+        (lambda: None, "rounding_variants of twice returned NoneType; expected a mapping of names to functions"),
+        (lambda: {1: Wall}, "returned dict; expected a mapping of names to functions"),
+        (lambda: {"far": Wall(9.0)}, "returned dict; expected a mapping of names to functions"),
+        (lambda: {"far": lambda: 1 / 0}, "rounding variant 'far' of twice cannot be made: ZeroDivisionError"),
+        (lambda: {"far": lambda: None}, "rounding variant 'far' of twice is made as NoneType; expected a Method"),
+    ],
+)
+def test_rounding_variants_that_fail_are_told(
+    monkeypatch: pytest.MonkeyPatch, variants: Callable[[], object], message: str
+) -> None:
+    method = Wall(3.0)
+    monkeypatch.setattr(method, "rounding_variants", variants, raising=False)
+    row = MethodRow(method, RowEntry(label="twice", method_id="twice", title="Twice", kind="method"))
+    with pytest.raises(BenchError, match=message):
+        row.rounding_variants()["far"]()

@@ -16,7 +16,7 @@ from reports.synthetic import flat, write_run
 from gen3r_bench.errors import StoreError
 from gen3r_bench.runs import store
 from gen3r_bench.runs.record import CardEntry, Record, RunHeader
-from gen3r_bench.runs.store import RecordWriter, move_aside, read_header, read_run, write_atomically
+from gen3r_bench.runs.store import RecordWriter, move_aside, read_header, read_run
 
 
 def header() -> RunHeader:
@@ -136,11 +136,6 @@ def test_a_header_whose_parts_do_not_fit(
         read_run(tmp_path / "run")
 
 
-def test_a_file_without_a_name_cannot_be_written() -> None:
-    with pytest.raises(StoreError, match=r"cannot write \.: it is a folder"):
-        write_atomically(Path(), b"")
-
-
 def test_a_header_with_a_field_of_tomorrow_is_refused(tmp_path: Path) -> None:
     content = {**header().model_dump(mode="json"), "new_field": 1}
     (tmp_path / "run.json").write_text(json.dumps(content))
@@ -173,19 +168,6 @@ def test_a_full_disk_loses_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyP
         writer.append(record("c"))
     assert [item.scene_id for item in read_run(run).records] == ["a", "c"]
     assert sorted(path.name for path in run.iterdir()) == ["records.jsonl", "run.json"]
-
-
-def test_write_atomically_replaces(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_write_atomically_where_nothing_can_be_written(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot write"):
-        write_atomically(tmp_path / "missing" / "x", b"")
 
 
 def test_move_aside_deletes_nothing(tmp_path: Path) -> None:

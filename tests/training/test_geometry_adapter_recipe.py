@@ -18,7 +18,8 @@ from gen3r_bench.training import geometry_adapter
 from gen3r_bench.training.adapter_start import AdapterStart, ScaledAdapter
 from gen3r_bench.training.geometry_adapter import OFFICIAL, REFERENCE, WITHOUT_KL, GeometryAdapterRecipe
 from gen3r_bench.training.latents import as_clip
-from gen3r_bench.training.loop import read_losses, train
+from gen3r_bench.training.loop import train
+from gen3r_bench.training.losses import read_losses
 from gen3r_bench.training.recipes import named_recipe
 from gen3r_bench.training.release import recipe_sha256, release
 from gen3r_bench.training.schedule import Schedule
@@ -198,7 +199,7 @@ def test_trained_killed_resumed_and_released(tmp_path: Path, make: Make) -> None
         train(recipe, tmp_path / "killed", cpu=True, on_step=stop)
     train(recipe, tmp_path / "killed", cpu=True)
     assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
-    weights, card, _ = release(recipe, whole, tmp_path / "whole", "tiny", origin={})
+    weights, card, _ = release(recipe, whole, tmp_path / "whole", "tiny")
     adapter = GeometryAdapter.from_folder(weights, dtype=torch.float32)
     assert adapter.config == recipe.shipped(whole).config
     method = Gen3rVaeOnly.load(str(weights), device="cpu")
@@ -220,7 +221,7 @@ def test_a_start_of_its_own_is_trained_and_folded_in(make: Make, tmp_path: Path)
     with torch.no_grad():
         assert begun.adapter.encode(tokens).logvar.eq(-5).all()
     trained = train(recipe, tmp_path, cpu=True)
-    weights, _, _ = release(recipe, trained, tmp_path, "tiny", origin={})
+    weights, _, _ = release(recipe, trained, tmp_path, "tiny")
     shipped = GeometryAdapter.from_folder(weights, dtype=torch.float32)
     assert isinstance(trained, ScaledAdapter)
     mean, std = (
@@ -248,6 +249,8 @@ def test_named_recipes_are_data() -> None:
 
 def test_what_it_builds_on_must_be_there(make: Make, tmp_path: Path) -> None:
     recipe = make(vggt=str(tmp_path / "nothing.safetensors"))
-    assert recipe.facts()["frozen_sha256"]["vggt"] is None
+    assert recipe.facts()["frozen_sha256"].keys() == {"autoencoder"}
+    with pytest.raises(InputError, match=r"no whole weights in .*nothing\.safetensors; expected a file or folder of"):
+        recipe.network()
     with pytest.raises(InputError, match=r"nothing\.safetensors"):
         drawn(recipe)

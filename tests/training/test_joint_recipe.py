@@ -25,7 +25,8 @@ from gen3r_bench.models.wan.text import TextConfig
 from gen3r_bench.models.wan.transformer import DitConfig, JointDit
 from gen3r_bench.training import gen3r, gen3r_two_stage, gen3r_without_kl, wvd
 from gen3r_bench.training.joint import JointRecipe
-from gen3r_bench.training.loop import read_losses, train
+from gen3r_bench.training.loop import train
+from gen3r_bench.training.losses import read_losses
 from gen3r_bench.training.recipes import CONFIGS, named_recipe
 from gen3r_bench.training.release import recipe_sha256, release
 from gen3r_bench.training.schedule import Schedule
@@ -321,7 +322,7 @@ def test_a_training_ends_in_a_file_that_says_everything(make: Make, tmp_path: Pa
     recipe = make(sampling=Sampling(steps=3, guidance=1.0))
     network = train(recipe, tmp_path, cpu=True)
     assert len(read_losses(tmp_path)) == 4
-    weights, card, _ = release(recipe, network, tmp_path, "gen3r-tiny", origin={})
+    weights, card, _ = release(recipe, network, tmp_path, "gen3r-tiny")
     content = read_file(weights)
     assert (content.side, content.frames) == (16, 5)
     assert content.facts.class_name == "Gen3r"

@@ -1,66 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from line_recipe import KilledError, Line, Points, killed_after
 from torch import Tensor, nn
 
-from gen3r_bench.errors import BenchError, InputError
-from gen3r_bench.training.checkpoints import latest_checkpoint
-from gen3r_bench.training.loop import read_losses, train
-from gen3r_bench.training.schedule import Schedule
-
-
-class Points(NamedTuple):
-    x: Tensor
-    y: Tensor
-
-
-class Line:
-    """A recipe for tests: two layers learn y = 3 x."""
-
-    def __init__(self, **changes: Any) -> None:
-        fields = {"steps": 12, "learning_rate": 0.02, "warmup_steps": 2, "decay_steps": 6, "save_every": 4}
-        self.schedule = Schedule(**{**fields, **changes})
-        self.spoilt_step = -1
-        self.drawn = 0
-
-    def facts(self) -> dict[str, Any]:
-        return {"recipe": "line", "schedule": self.schedule.model_dump(mode="json")}
-
-    def metadata(self, shipped: nn.Module) -> dict[str, str]:
-        return {"layers": str(len(list(shipped.parameters())))}
-
-    def shipped(self, network: nn.Module) -> nn.Module:
-        return network
-
-    def network(self) -> nn.Module:
-        return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
-
-    def draw_batch(self, draw: np.random.Generator) -> Points:
-        self.drawn += 1
-        x = torch.from_numpy(draw.normal(size=(16, 1)).astype(np.float32))
-        return Points(x, 3 * x)
-
-    def losses(self, network: nn.Module, batch: Points) -> dict[str, Tensor]:
-        square = (network(batch.x) - batch.y).square().mean()
-        return {"total": square * (torch.nan if self.drawn - 1 == self.spoilt_step else 1), "square": square}
-
-
-class KilledError(Exception):
-    pass
-
-
-def killed_after(steps: int):
-    def on_step(step: int, losses: dict[str, float]) -> None:
-        if step == steps:
-            raise KilledError
-
-    return on_step
+from gen3r_bench.errors import BenchError, InputError, StoreError
+from gen3r_bench.training.checkpoints import latest_checkpoint, origins_at
+from gen3r_bench.training.loop import train
+from gen3r_bench.training.losses import read_losses
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -86,19 +39,57 @@ def test_a_line_cut_off_by_a_kill_is_written_again(tmp_path: Path) -> None:
     assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
 
 
-def test_a_kill_while_the_losses_are_cut_back_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_that_do_not_reach_the_checkpoint_are_not_cut(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train(Line(), tmp_path, cpu=True, on_step=killed_after(6))
-    before = read_losses(tmp_path)
-
-    def killed(source: Path, target: Path) -> None:
-        raise KilledError
-
-    monkeypatch.setattr("gen3r_bench.training.loop.os.replace", killed)
-    with pytest.raises(KilledError):
+    losses = tmp_path / "losses.jsonl"
+    lines = losses.read_bytes().splitlines(keepends=True)
+    losses.write_bytes(b"".join(lines[:1] + lines[2:]))
+    with pytest.raises(InputError, match=r"line 2 is .*expected the losses of step 2 \(fix: restore losses"):
         train(Line(), tmp_path, cpu=True)
-    assert read_losses(tmp_path) == before
-    assert len(before) == 6
+    assert losses.read_bytes() == b"".join(lines[:1] + lines[2:])
+
+
+def test_two_trainings_never_share_a_folder(tmp_path: Path) -> None:
+    def begin_another(step: int, losses: dict[str, float]) -> None:
+        with pytest.raises(StoreError, match=r"another training writes into .*--out"):
+            train(Line(), tmp_path, cpu=True)
+
+    train(Line(), tmp_path, cpu=True, on_step=begin_another)
+    assert [line["step"] for line in read_losses(tmp_path)] == list(range(1, 13))
+
+
+def test_a_process_that_is_not_the_first_only_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "is_main_process", False)
+    train(Line(), tmp_path / "second", cpu=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_origin_of_the_steps_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        train(Line(), tmp_path, cpu=True, origin={"commit": "a"}, on_step=killed_after(5))
+    train(Line(), tmp_path, cpu=True, origin={"commit": "b"})
+    origins = ({"from_step": 1, "commit": "a"}, {"from_step": 5, "commit": "b"})
+    assert origins_at(tmp_path, 8) == origins_at(tmp_path, 12) == origins
+
+
+def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path: Path) -> None:
+    train(Line(), tmp_path / "whole", cpu=True)
+    train(Line(), tmp_path / "damaged", cpu=True)
+    (tmp_path / "damaged" / "checkpoints" / "00000012" / "optimiser.pt").write_bytes(b"")
+    (tmp_path / "damaged" / "checkpoints" / ".00000004.99").mkdir()
+    recipe, said = Line(), list[str]()
+    train(recipe, tmp_path / "damaged", cpu=True, on_damage=said.append)
+    (text,) = said
+    assert "00000012/optimiser.pt cannot be read" in text
+    assert "going on from the checkpoint of step 8" in text
+    assert recipe.drawn == 4
+    assert read_losses(tmp_path / "damaged") == read_losses(tmp_path / "whole")
+    # the damaged one was written again, and what a kill left is gone
+    train(recipe, tmp_path / "damaged", cpu=True, on_damage=said.append)
+    assert len(said) == 1
+    folders = sorted(path.name for path in (tmp_path / "damaged" / "checkpoints").iterdir())
+    assert folders == ["00000008", "00000012"]
 
 
 class Wrapped(nn.Module):
@@ -209,14 +200,3 @@ def test_the_length_may_change_before_the_rate_falls(tmp_path: Path) -> None:
     assert read_losses(tmp_path / "changed") == read_losses(tmp_path / "whole")
     with pytest.raises(InputError, match="another recipe"):
         train(Line(steps=14), tmp_path / "changed", cpu=True)
-
-
-def test_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path: Path) -> None:
-    train(Line(), tmp_path, cpu=True)
-    folders = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert folders == ["00000008", "00000012"]
-    (tmp_path / "checkpoints" / ".00000016.99").mkdir()
-    (tmp_path / "checkpoints" / "00000016").mkdir()
-    found = latest_checkpoint(tmp_path, Line().facts())
-    assert found is not None
-    assert found.step == 12

@@ -15,7 +15,8 @@ from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.models.lvsm import LvsmConfig
 from gen3r_bench.training import lvsm
-from gen3r_bench.training.loop import read_losses, train
+from gen3r_bench.training.loop import train
+from gen3r_bench.training.losses import read_losses
 from gen3r_bench.training.lvsm import OFFICIAL, REFERENCE, LvsmRecipe
 from gen3r_bench.training.release import recipe_sha256, release
 from gen3r_bench.training.schedule import Schedule
@@ -145,7 +146,7 @@ def test_trained_killed_resumed_and_released(tmp_path: Path) -> None:
         train(recipe, tmp_path / "killed", cpu=True, on_step=stop)
     network = train(recipe, tmp_path / "killed", cpu=True)
     assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
-    weights, card, curves = release(recipe, network, tmp_path / "killed", "tiny", origin={"commit": "none"})
+    weights, card, curves = release(recipe, network, tmp_path / "killed", "tiny")
     with safe_open(weights, framework="pt") as file:
         assert file.metadata() == {"side": "16"}
     stored = load_file(weights)

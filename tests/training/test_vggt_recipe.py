@@ -17,7 +17,8 @@ from gen3r_bench.models.vggt import Vggt, VggtConfig, cameras_from_pose_encoding
 from gen3r_bench.scene import Conditioning, unproject_depth
 from gen3r_bench.training import vggt
 from gen3r_bench.training.geometry_losses import camera_loss, confident_loss, relative_pose_loss, scene_unit
-from gen3r_bench.training.loop import read_losses, train
+from gen3r_bench.training.loop import train
+from gen3r_bench.training.losses import read_losses
 from gen3r_bench.training.matches import patch_flow, patch_matches
 from gen3r_bench.training.recipes import named_recipe
 from gen3r_bench.training.release import recipe_sha256, release
@@ -209,7 +210,7 @@ def test_trained_killed_resumed_released_and_used(tmp_path: Path) -> None:
         train(recipe, tmp_path / "killed", cpu=True, on_step=stop)
     network = train(recipe, tmp_path / "killed", cpu=True)
     assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
-    weights, card, curves = release(recipe, network, tmp_path / "killed", "tiny", origin={"commit": "none"})
+    weights, card, curves = release(recipe, network, tmp_path / "killed", "tiny")
     with safe_open(weights, framework="pt") as file:
         assert {name: file.get_tensor(name).shape for name in file.keys()} == {  # noqa: SIM118  # not a mapping
             name: tensor.shape for name, tensor in Vggt(recipe.model).state_dict().items()

@@ -9,7 +9,8 @@ import torch
 from tiny_frozen import write_vggt
 
 from gen3r_bench.baselines.vggt_rgb_head import VggtRgbHead
-from gen3r_bench.training.loop import read_losses, train
+from gen3r_bench.training.loop import train
+from gen3r_bench.training.losses import read_losses
 from gen3r_bench.training.recipes import named_recipe
 from gen3r_bench.training.release import release
 from gen3r_bench.training.schedule import Schedule
@@ -61,7 +62,7 @@ def test_its_file_is_a_row(recipe: RgbHeadRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
     network = train(recipe, out, cpu=True)
     assert len(read_losses(out)) == 3
-    weights, _, _ = release(recipe, network, out, "head", origin={})
+    weights, _, _ = release(recipe, network, out, "head")
     method: Any = VggtRgbHead.load(str(weights), device="cpu")
     assert method.side == 16
     shown = recipe.draw_batch(np.random.default_rng(0)).clips

@@ -199,7 +199,7 @@ def test_trained_twice_released_and_read(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     network, again = (train(recipe, tmp_path / name, cpu=True) for name in ("one", "two"))
     assert all(again.state_dict()[key].equal(tensor) for key, tensor in network.state_dict().items())
-    weights, card, _ = release(recipe, network, tmp_path / "one", "tiny", origin={})
+    weights, card, _ = release(recipe, network, tmp_path / "one", "tiny")
     read = load_autoencoder(weights, dtype=torch.float32)
     assert isinstance(read, PatchVideoAutoencoder)
     assert read.config == recipe.shipped(network).config

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.files import explained
 from gen3r_bench.reports.leaderboard.schema import SCHEMA_NAME
-from gen3r_bench.runs.store import explained
 
 DATA_NAME: Final = "leaderboard.json"
 SCHEMA_FILE_NAME: Final = "leaderboard.schema.json"

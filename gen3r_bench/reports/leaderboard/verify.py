@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gen3r_bench import registry
+from gen3r_bench.files import explained
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.reports.leaderboard.collect import collect
 from gen3r_bench.reports.leaderboard.folder import DATA_NAME
@@ -18,7 +19,7 @@ from gen3r_bench.reports.leaderboard.schema import Board, Entry, Leaderboard, Sc
 from gen3r_bench.runs.audit import Finding, audit
 from gen3r_bench.runs.record import RunHeader
 from gen3r_bench.runs.rescore import Rescored, rescore
-from gen3r_bench.runs.store import Run, explained
+from gen3r_bench.runs.store import Run
 
 _RELATIVE = 1e-9
 """Two sums of the same numbers differ by less; a digit that someone changed does not."""
