@@ -21,7 +21,6 @@ def _alone(recipe: JointRecipe) -> JointRecipe:
 REFERENCE: Final = _alone(gen3r.REFERENCE).model_copy(
     update={
         "schedule": gen3r.REFERENCE.schedule.model_copy(update={"steps": 7000, "decay_steps": 6900}),
-        "clips": 1536,
         "drop_cameras": 0.1,
         "start": None,
     }
