@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
@@ -17,7 +16,7 @@ from gen3r_bench.baselines.official_weights import (
     gen3r_parts,
     sha256_of,
 )
-from gen3r_bench.baselines.own_weights import of_own_training
+from gen3r_bench.baselines.own_weights import of_own_training, own_contract
 from gen3r_bench.baselines.vggt_clips import (
     RELEASED_SIDE,
     check_short_side,
@@ -160,9 +159,7 @@ class Gen3rVaeOnly(Method):
 class Gen3rVaeOnlyReference(Gen3rVaeOnly):
     """This project's own VGGT and adapter, trained on ``mini``'s training scenes alone."""
 
-    contract: ClassVar[Contract] = replace(
-        Gen3rVaeOnly.contract, licence="MIT", training_sets=(), native_frames=13, native_size=(64, 64)
-    )
+    contract: ClassVar[Contract] = own_contract(Gen3rVaeOnly.contract)
 
 
 def _parts(method_id: str, checkpoint: str | None) -> tuple[Path, ...]:

@@ -200,7 +200,11 @@ def _place(checkpoint: str) -> _Place:
 
 
 def _side_in(path: Path) -> int | None:
-    """The side that a safetensors file's metadata tells, or None."""
+    """The side that a safetensors file's metadata tells, or None.
+
+    Raises:
+        InputError: as ``told_side``.
+    """
     if path.suffix != ".safetensors" or not path.is_file():
         return None
     from gen3r_bench.models.folder import told_side

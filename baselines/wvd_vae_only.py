@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ from gen3r_bench.baselines.official_weights import (
     gen3r_parts,
     sha256_of,
 )
+from gen3r_bench.baselines.own_weights import own_contract
 from gen3r_bench.baselines.vggt_clips import (
     RELEASED_SIDE,
     check_short_side,
@@ -173,9 +173,7 @@ class WvdVaeOnly(Method):
 class WvdVaeOnlyReference(WvdVaeOnly):
     """This project's own VGGT and autoencoder of frames, trained on ``mini``'s training scenes alone."""
 
-    contract: ClassVar[Contract] = replace(
-        WvdVaeOnly.contract, licence="MIT", training_sets=(), native_frames=13, native_size=(64, 64)
-    )
+    contract: ClassVar[Contract] = own_contract(WvdVaeOnly.contract)
 
 
 def _split(checkpoint: str | None) -> tuple[str | None, Normalisation]:
