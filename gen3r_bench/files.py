@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from gen3r_bench.errors import StoreError
 
 
@@ -25,6 +27,15 @@ def explained(action: str, path: Path, option: str = "--out") -> Iterator[None]:
         reason = error.strerror or str(error)
         fix = "check that it is there and readable" if action == "read" else f"free space or choose another {option}"
         raise StoreError(f"cannot {action} {path}: {reason} (fix: {fix})") from error
+
+
+def first_problem(error: ValueError | RecursionError) -> str:
+    """What is wrong with a file's content, in one line that says where."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        return f"{where}: {first['msg']}"
+    return str(error)
 
 
 def write_atomically(path: Path, data: bytes, option: str = "--out") -> None:

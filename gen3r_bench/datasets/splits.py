@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gen3r_bench.datasets.base import ClipProfile, OpenedDataset
 from gen3r_bench.datasets.export import replace_text
 from gen3r_bench.errors import BenchError, InputError, SceneError, UnknownNameError
+from gen3r_bench.files import first_problem
 
 RULE: Final = "gen3r-bench split 1"
 _PUBLISHED: Final = "gen3r_bench.datasets.published"
@@ -201,10 +202,8 @@ class SplitManifest(_Strict):
         except OSError as error:
             raise BenchError(f"cannot read the manifest {path}: {error.strerror}") from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
             raise BenchError(
-                f"{path} is not a manifest of version 1: {f'{where}: ' if where else ''}{first['msg']} "
+                f"{path} is not a manifest of version 1: {first_problem(error)} "
                 "(fix: write it anew with `gen3r-bench data split`)"
             ) from error
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import gen3r_bench.results
 from gen3r_bench.errors import InputError, StoreError
-from gen3r_bench.files import explained, write_atomically
+from gen3r_bench.files import explained, first_problem, write_atomically
 from gen3r_bench.runs.record import Record, RowEntry, RunHeader
-from gen3r_bench.runs.store import Run, first_problem
+from gen3r_bench.runs.store import Run
 
 SCHEMA_VERSION: Final = 1
 

@@ -13,10 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from pydantic import ValidationError
-
 from gen3r_bench.errors import StoreError
-from gen3r_bench.files import explained, write_atomically
+from gen3r_bench.files import explained, first_problem, write_atomically
 from gen3r_bench.runs.record import Record, RunHeader, provenance_id, record_checksum
 
 HEADER_NAME = "run.json"
@@ -73,15 +71,6 @@ def read_header(run: Path) -> RunHeader:
         return RunHeader.model_validate(content)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged: {first_problem(error)} (fix: restore it, or run with --fresh)") from error
-
-
-def first_problem(error: ValueError | RecursionError) -> str:
-    """What is wrong with a file's content, in one line that says where."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "content"
-        return f"{where}: {first['msg']}"
-    return str(error)
 
 
 def _parse_records(path: Path) -> tuple[list[Record], int]:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.files import explained
+from gen3r_bench.files import explained, first_problem
 from gen3r_bench.models.checkpoint import UNREADABLE, read_safetensors, unreadable
 from gen3r_bench.training.origins import Origins
 
@@ -86,8 +86,7 @@ class _Facts(BaseModel):
         try:
             facts = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+            reason = first_problem(error)
         except OSError as error:
             reason = error.strerror or str(error)
         else:

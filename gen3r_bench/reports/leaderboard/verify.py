@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gen3r_bench import registry
-from gen3r_bench.files import explained
+from gen3r_bench.files import explained, first_problem
 from gen3r_bench.metrics.base import Metric
 from gen3r_bench.reports.leaderboard.collect import collect
 from gen3r_bench.reports.leaderboard.folder import DATA_NAME
@@ -83,9 +83,7 @@ def _aggregates(run: Run, path: Path, metrics: Mapping[str, Metric]) -> Iterator
     try:
         given = Leaderboard.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        yield Finding("aggregate", f"{path.name} is no leaderboard of this version: {where}: {first['msg']}")
+        yield Finding("aggregate", f"{path.name} is no leaderboard of this version: {first_problem(error)}")
         return
     alone = len(given.runs) == 1
     expected = collect([run], metrics)
