@@ -112,6 +112,7 @@ def load_method_file(spec: str) -> type[Method]:
     Raises:
         InputError: where the file or class does not exist, does not import, or is not a Method with a contract.
     """
+    import importlib.machinery
     import importlib.util
     import sys
 
@@ -124,12 +125,13 @@ def load_method_file(spec: str) -> type[Method]:
             f"method file {path_text!r}", expected="an existing Python file", fix="check the path before ':'"
         )
     module_spec = importlib.util.spec_from_file_location(f"gen3r_bench_user_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None:
+    if module_spec is None or not isinstance(module_spec.loader, importlib.machinery.SourceFileLoader):
         raise InputError(f"method file {path_text!r}", expected="a .py file")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module
     try:
-        module_spec.loader.exec_module(module)
+        # not exec_module: it takes a file of equal size, changed within a second, for the one whose bytecode it keeps
+        exec(module_spec.loader.source_to_code(path.read_bytes(), str(path)), module.__dict__)
     except Exception as error:  # the file is the user's: whatever it raises is one line for them
         del sys.modules[module_spec.name]
         raise InputError(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,16 @@ def test_loads_a_file(tmp_path: Path) -> None:
     assert isinstance(loaded.predict(conditioning_of()), Prediction)
     with pytest.raises(InputError, match="checkpoint 'reference' for mine; expected none"):
         method.load("reference", device="cpu")
+
+
+def test_a_change_of_equal_size_within_a_second_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "mine.py"
+    for name in ("mine", "ours"):
+        path.write_text(GOOD.replace('method_id="mine"', f'method_id="{name}"'))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert load_method_file(f"{path}:Mine").contract.method_id == name
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_loads_a_dataclass_with_postponed_annotations(tmp_path: Path) -> None:
