@@ -11,6 +11,8 @@ AUC = "auc30@hist1deg"
 ABS_REL = "abs_rel, scaled by the median"
 HALVES = ("accuracy@fps20k", "completeness@fps20k")
 """Of the Chamfer distance: how far what was found lies from the truth, and the truth from what was found."""
+SEED = 42
+"""That of ``gen3r-bench run``, which therefore gives the same rows."""
 BETTER_HIGH = {AUC: True, CHAMFER: False, ABS_REL: False, **dict.fromkeys(HALVES, False), "psnr": True, "ssim": True}
 
 

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from reference_report import ABS_REL, AUC, CHAMFER, report
+from reference_report import ABS_REL, AUC, CHAMFER, SEED, report
 
 from gen3r_bench.baselines.diagnostics import DIAGNOSTICS
 from gen3r_bench.baselines.freeze import Freeze
@@ -32,7 +32,7 @@ Row = Callable[[Scene, Card], Prediction]
 
 
 def answer_of(method: Method) -> Row:
-    return lambda scene, card: method.predict(condition(scene, card, 0))
+    return lambda scene, card: method.predict(condition(scene, card, SEED))
 
 
 def standing_still(scene: Scene, card: Card) -> Prediction:

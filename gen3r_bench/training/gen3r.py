@@ -43,7 +43,7 @@ REFERENCE: Final = JointRecipe(
     adapter="reference",
     side=64,
     frames=13,
-    clips=768,
+    clips=1536,
     batch=8,
     start="reference",
     sampling=Sampling(steps=2, guidance=1.0),

@@ -20,7 +20,7 @@ def _alone(recipe: JointRecipe) -> JointRecipe:
 
 REFERENCE: Final = _alone(gen3r.REFERENCE).model_copy(
     update={
-        "schedule": gen3r.REFERENCE.schedule.model_copy(update={"steps": 5000, "decay_steps": 4900}),
+        "schedule": gen3r.REFERENCE.schedule.model_copy(update={"steps": 7000, "decay_steps": 6900}),
         "drop_cameras": 0.1,
         "start": None,
     }
