@@ -31,7 +31,7 @@ from gen3r_bench.method import Contract, Method
 from gen3r_bench.scene import Conditioning, Prediction
 
 if TYPE_CHECKING:
-    from gen3r_bench.models.geometry_adapter import GeometryAdapter
+    from gen3r_bench.models.token_adapter import TokenAdapter
     from gen3r_bench.models.vggt import Vggt
 
 
@@ -61,7 +61,7 @@ class Gen3rVaeOnly(Method):
     )
 
     def __init__(
-        self, vggt: Vggt, adapter: GeometryAdapter, *, short_side: int | None = None, sha256: str | None = None
+        self, vggt: Vggt, adapter: TokenAdapter, *, short_side: int | None = None, sha256: str | None = None
     ) -> None:
         self.side_unit = vggt.config.patch_size * adapter.config.grid_unit
         check_short_side(short_side, self.side_unit)
@@ -81,11 +81,12 @@ class Gen3rVaeOnly(Method):
 
         import torch
 
+        from gen3r_bench.models.adapter_checkpoint import load_adapter
         from gen3r_bench.models.folder import VGGT_KEY, told, told_side
-        from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
+        from gen3r_bench.models.geometry_adapter import GeometryAdapterConfig
         from gen3r_bench.models.vggt import VggtConfig
 
-        adapter = GeometryAdapter.from_folder(parts[1], device=device, dtype=torch.float32)
+        adapter = load_adapter(parts[1], device=device, dtype=torch.float32)
         vggt = load_vggt(parts[0], device)
         if vggt.config.token_width * 5 != adapter.config.token_channels:
             raise InputError(

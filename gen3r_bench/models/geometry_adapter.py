@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import torch
 import torch.nn.functional as nnf
@@ -20,15 +20,13 @@ from gen3r_bench.models.causal3d import (
     CausalAutoencoder,
     CausalDecoder,
     CausalEncoder,
-    DiagonalGaussian,
     Stream,
-    check_clip,
-    latent_frames,
 )
-from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
-from gen3r_bench.models.folder import CONFIG_FILE, read_config, refuse_unknown, require_ratios, save_folder
+from gen3r_bench.models.folder import read_config, refuse_unknown, require_ratios
+from gen3r_bench.models.token_adapter import TokenAdapter
 from gen3r_bench.models.vggt import VggtTokens
 
+CLASS_NAME: Final = "GeometryAdapter"
 GRID_UNIT: Final = 4
 LATENT_UNIT: Final = 7
 """A token grid of 4 n becomes a latent of 7 n: VGGT's patches are 14 pixels wide, the autoencoder's latents 8."""
@@ -92,21 +90,6 @@ class GeometryAdapterConfig:
     def official(cls) -> Self:
         """The released size: 10,240 token channels, 317.8 M parameters."""
         return cls(token_channels=10240, hidden_dim=128, resample_scale=10)
-
-    @classmethod
-    def reference(cls) -> Self:
-        """The size for ``VggtConfig.reference``: 1,280 token channels on the latent's own grid, as patches are 8 px."""
-        return cls(
-            token_channels=1280,
-            hidden_dim=40,
-            resample_scale=20,
-            width_multipliers=(1, 1, 1, 1),
-            blocks_per_stage=1,
-            grid_unit=1,
-            latent_unit=1,
-            latent_mean=(0.0,) * 16,
-            latent_std=(1.0,) * 16,
-        )
 
     @classmethod
     def tiny(cls, token_channels: int = 40) -> Self:
@@ -194,13 +177,17 @@ class GeometryAdapterConfig:
         return _scaled(latent, self.latent_unit, self.grid_unit, "latent")
 
 
-class GeometryAdapter(nn.Module):
-    """Autoencoder between token maps [B, C, F, h, w] and normalised latents [B, c, 1 + (F - 1) / 4, 7 h / 4, 7 w / 4];
-    7 / 4 is the released ratio, and another one a choice of the configuration.
+class GeometryAdapter(TokenAdapter):
+    """The released one: its latents have 7/4 of the token grid's height and width, or another ratio by configuration.
 
     The released code decodes to a 40 x 40 grid whatever it is given; here the grid follows from the latent's size, and
     is the same for 70 x 70.
     """
+
+    title: ClassVar[str] = "geometry adapter"
+    config: GeometryAdapterConfig
+    way_in: ClassVar[str] = "model.encoder.init_block.resample.1"
+    way_out: ClassVar[str] = "model.decoder.out_block.resample.2"
 
     def __init__(self, config: GeometryAdapterConfig) -> None:
         super().__init__()
@@ -213,84 +200,6 @@ class GeometryAdapter(nn.Module):
             mean=config.latent_mean,
             std=config.latent_std,
         )
-
-    def encode(self, tokens: Tensor, *, latents_per_chunk: int = 1) -> DiagonalGaussian:
-        """Posterior of a token map.
-
-        Args:
-            tokens: [B, C, F, h, w] from `pack_tokens`; F is 1 + 4 k, h and w are multiples of 4.
-            latents_per_chunk: latent frames computed at once; trades memory for speed, never changes the result.
-
-        Returns:
-            mean and logvar [B, c, 1 + (F - 1) / 4, 7 h / 4, 7 w / 4] at the released ratio; the mean is normalised by
-            the configured statistics, logvar is not.
-
-        Raises:
-            InputError: on another shape.
-        """
-        config = self.config
-        check_clip(tokens, config.token_channels, "tokens")
-        latent_frames(tokens.shape[2])
-        config.latent_size((tokens.shape[3], tokens.shape[4]))
-        return self.model.encode(tokens, latents_per_chunk)
-
-    def decode(self, latent: Tensor, *, latents_per_chunk: int = 1) -> Tensor:
-        """Token map [B, C, 1 + 4 (f - 1), 4 h / 7, 4 w / 7] of a normalised latent [B, c, f, h, w] at that ratio.
-
-        Raises:
-            InputError: on another number of channels, or where h or w is not a multiple of 7.
-        """
-        check_clip(latent, self.config.latent_channels, "latent")
-        self.config.grid_size((latent.shape[3], latent.shape[4]))
-        return self.model.decode(latent, latents_per_chunk)
-
-    def forward(self, tokens: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-        """Posterior of a token map, and what a draw from it decodes to: what training looks at.
-
-        Args:
-            tokens: as for `encode`.
-            noise: of the latent's shape, standard normal.
-        """
-        posterior = self.encode(tokens, latents_per_chunk=latent_frames(tokens.shape[2]))
-        drawn = posterior.mean + posterior.std * noise
-        return posterior, self.decode(drawn, latents_per_chunk=drawn.shape[2])
-
-    @classmethod
-    def from_folder(cls, folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Self:
-        """The adapter in a folder with ``config.json`` and weights, such as ``geo_adapter/``, in evaluation mode.
-
-        A safetensors file that says its sizes, as ``train`` writes it, will do as well.
-
-        Keys may begin with ``model.`` or not; the ``mean`` and ``std`` of a trainer's export are passed over.
-
-        Raises:
-            InputError: where a file is missing, or the weights are not exactly those of the configured size.
-        """
-        config = adapter_config(folder)
-        with torch.device("meta"):
-            adapter = cls(config)
-        load_exactly(
-            adapter.model,
-            read_safetensors(folder),
-            what=f"geometry adapter in {folder}",
-            ignore=("mean", "std"),
-            strip_prefix="model.",
-            dtype=dtype,
-        )
-        return adapter.to(device).eval()
-
-    def save(self, folder: Path) -> None:
-        """Write ``config.json`` and the weights, under the official keys, into a folder."""
-        save_folder(self, self.config.to_json(), folder)
-
-
-def adapter_config(path: Path) -> GeometryAdapterConfig:
-    """Sizes of the adapter in a folder with ``config.json``, or in a file of weights.
-
-    Raises:
-        InputError: as ``GeometryAdapterConfig.from_json``.
-    """
-    return GeometryAdapterConfig.from_json(path / CONFIG_FILE if path.is_dir() else path)
 
 
 class TokenEncoder(CausalEncoder):

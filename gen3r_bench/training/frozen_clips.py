@@ -19,8 +19,9 @@ from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.datasets.mini.cache import Arrays, ClipCache, cache_folder
 from gen3r_bench.models.causal3d import DiagonalGaussian
-from gen3r_bench.models.geometry_adapter import GeometryAdapter, pack_tokens
+from gen3r_bench.models.geometry_adapter import pack_tokens
 from gen3r_bench.models.joint.conditioning import Fill, visible_clip
+from gen3r_bench.models.token_adapter import TokenAdapter
 from gen3r_bench.models.vggt import Vggt, cameras_from_pose_encoding
 from gen3r_bench.models.video_autoencoder import VideoAutoencoder
 from gen3r_bench.models.wan.image_encoder import ImageEncoder
@@ -52,7 +53,7 @@ class FrozenNetworks:
 
     autoencoder: VideoAutoencoder
     vggt: Vggt | None
-    adapter: GeometryAdapter | None
+    adapter: TokenAdapter | None
     text: TextEncoder
     image: ImageEncoder
     tokenizer: Tokenizer

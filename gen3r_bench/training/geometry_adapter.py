@@ -12,9 +12,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from gen3r_bench.models.adapter_checkpoint import KnownAdapterConfig, build_adapter
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
+from gen3r_bench.models.causal3d import DiagonalGaussian
+from gen3r_bench.models.code_adapter import CodeAdapter, CodeAdapterConfig
 from gen3r_bench.models.folder import CONFIG_KEY, SIDE_KEY, VGGT_KEY
-from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
+from gen3r_bench.models.geometry_adapter import GeometryAdapterConfig, pack_tokens, unpack_tokens
+from gen3r_bench.models.token_adapter import TokenAdapter
 from gen3r_bench.models.vggt import Vggt, VggtTokens
 from gen3r_bench.models.vggt_checkpoint import load_vggt
 from gen3r_bench.models.video_autoencoder import VideoAutoencoder
@@ -26,7 +30,7 @@ from gen3r_bench.training.adapter_losses import (
     divergence,
     token_loss,
 )
-from gen3r_bench.training.adapter_start import AdapterStart, ScaledAdapter, set_logvar
+from gen3r_bench.training.adapter_start import AdapterStart, ScaledAdapter, set_logvar, start_code
 from gen3r_bench.training.latents import as_images, drawn_clips, first_clips, normal_noise, statistics_of
 from gen3r_bench.training.mini_recipe import MiniRecipe
 from gen3r_bench.training.schedule import Schedule
@@ -91,7 +95,7 @@ class GeometryAdapterRecipe(MiniRecipe):
         start: what it begins with; None: as PyTorch draws it.
     """
 
-    model: GeometryAdapterConfig
+    model: KnownAdapterConfig
     weights: AdapterWeights = AdapterWeights()
     vggt: str
     autoencoder: str
@@ -118,24 +122,29 @@ class GeometryAdapterRecipe(MiniRecipe):
         )
 
     def metadata(self, shipped: nn.Module) -> dict[str, str]:
-        assert isinstance(shipped, GeometryAdapter)
+        assert isinstance(shipped, TokenAdapter)
         return {SIDE_KEY: str(self.side), VGGT_KEY: self.vggt, CONFIG_KEY: json.dumps(shipped.config.to_json())}
 
-    def network(self) -> GeometryAdapter | ScaledAdapter:
+    def network(self) -> TokenAdapter | ScaledAdapter:
         require_sources([("vggt", self.vggt), ("wan-vae", self.autoencoder)])
-        adapter = GeometryAdapter(self.model)
+        adapter = build_adapter(self.model)
         if self.start is None:
             return adapter
         set_logvar(adapter, self.start.logvar)
         with torch.no_grad():
-            clips = first_clips(self._dataset, self._profile, self.start.clips)
-            mean, std = statistics_of(torch.cat([pack_tokens(self._tokens(clip[None])) for clip in clips]))
-        return ScaledAdapter(adapter, torch.tensor(mean), torch.tensor(std))
+            clips = list(first_clips(self._dataset, self._profile, self.start.clips))
+            tokens = torch.cat([pack_tokens(self._tokens(clip[None])) for clip in clips])
+            mean, std = statistics_of(tokens)
+            scaled = ScaledAdapter(adapter, torch.tensor(mean), torch.tensor(std))
+            if isinstance(adapter, CodeAdapter):
+                appearance = self._appearance(torch.stack(clips))
+                start_code(adapter, scaled.scaled(tokens), None if appearance is None else appearance.mean)
+        return scaled
 
-    def shipped(self, network: nn.Module) -> GeometryAdapter:
+    def shipped(self, network: nn.Module) -> TokenAdapter:
         if isinstance(network, ScaledAdapter):
             network = network.unscaled()
-        assert isinstance(network, GeometryAdapter)
+        assert isinstance(network, TokenAdapter)
         weights = next(network.parameters())
         with torch.inference_mode():
             means = [
@@ -143,7 +152,7 @@ class GeometryAdapterRecipe(MiniRecipe):
                 for clip in first_clips(self._dataset, self._profile, self.measured_clips)
             ]
         mean, std = statistics_of(torch.cat(means))
-        measured = GeometryAdapter(dataclasses.replace(self.model, latent_mean=mean, latent_std=std))
+        measured = build_adapter(dataclasses.replace(self.model, latent_mean=mean, latent_std=std))
         measured.load_state_dict(network.state_dict())
         return measured.to(weights).eval()
 
@@ -159,10 +168,7 @@ class GeometryAdapterRecipe(MiniRecipe):
             tokens = self._tokens(batch.clips)
             token_map = pack_tokens(tokens)
             truth = self._heads(tokens, batch.dense_frames)
-            appearance = None
-            if self.toward == "appearance":
-                autoencoder = self._autoencoder.to(batch.clips.device)
-                appearance = autoencoder.encode(batch.clips, latents_per_chunk=self.frames)
+            appearance = self._appearance(batch.clips)
         posterior, decoded = network(token_map, batch.noise)
         found = self._heads(unpack_tokens(decoded, patch_start=tokens.patch_start), batch.dense_frames)
         losses = {
@@ -188,6 +194,12 @@ class GeometryAdapterRecipe(MiniRecipe):
         """Of clips in [-1, 1]."""
         return self._vggt.to(clips.device).encode(as_images(clips), bfloat16=False)
 
+    def _appearance(self, clips: Tensor) -> DiagonalGaussian | None:
+        """What the posterior is drawn to; None for a standard normal."""
+        if self.toward == "normal":
+            return None
+        return self._autoencoder.to(clips.device).encode(clips, latents_per_chunk=self.frames)
+
     def _heads(self, tokens: VggtTokens, dense_frames: Tensor) -> _Answers:
         """What VGGT's heads say, in float32."""
         vggt = self._vggt
@@ -207,9 +219,9 @@ class _Answers(NamedTuple):
 
 
 REFERENCE: Final = GeometryAdapterRecipe(
-    model=GeometryAdapterConfig.reference(),
+    model=CodeAdapterConfig(),
     schedule=Schedule(
-        steps=3600, learning_rate=1e-3, warmup_steps=100, decay_steps=1800, weight_decay=1e-4, clip_norm=0.5
+        steps=3600, learning_rate=3e-4, warmup_steps=100, decay_steps=3000, weight_decay=1e-4, clip_norm=0.5
     ),
     vggt="reference",
     autoencoder="reference",
@@ -219,6 +231,7 @@ REFERENCE: Final = GeometryAdapterRecipe(
     batch=1,
     dense_frames=4,
     measured_clips=256,
+    start=AdapterStart(clips=128, logvar=-6.0),
 )
 """For this project's own VGGT and RGB autoencoder."""
 
@@ -226,7 +239,6 @@ WITHOUT_KL: Final = REFERENCE.model_copy(
     update={
         "toward": "normal",
         "weights": REFERENCE.weights.model_copy(update={"divergence": 0.0}),
-        "start": AdapterStart(clips=64, logvar=-6.0),
     }
 )
 """The ablation: equation 7 without its divergence, which is still measured, from a standard normal.

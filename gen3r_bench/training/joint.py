@@ -13,12 +13,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from gen3r_bench.models.adapter_checkpoint import load_adapter
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
 from gen3r_bench.models.causal3d import DiagonalGaussian
 from gen3r_bench.models.checkpoint import weights_sha256
 from gen3r_bench.models.folder import CONFIG_KEY
 from gen3r_bench.models.gen3r.folder import Gen3rFolder
-from gen3r_bench.models.geometry_adapter import GeometryAdapter
 from gen3r_bench.models.joint.conditioning import (
     RELEASED,
     SPATIAL_RATIO,
@@ -348,7 +348,7 @@ class JointRecipe(MiniRecipe):
         return FrozenNetworks(
             autoencoder=load_autoencoder(paths["autoencoder"], **read),
             vggt=None if vggt is None else load_vggt(vggt, **read),
-            adapter=None if adapter is None else GeometryAdapter.from_folder(adapter, **read),
+            adapter=None if adapter is None else load_adapter(adapter, **read),
             text=text.to(device),
             image=image.to(device),
             tokenizer=self._tokenizer,

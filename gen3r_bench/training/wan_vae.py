@@ -15,7 +15,6 @@ from gen3r_bench.models.autoencoder_checkpoint import KnownConfig, build_autoenc
 from gen3r_bench.models.causal3d import FRAMES_PER_LATENT, DiagonalGaussian
 from gen3r_bench.models.folder import CONFIG_KEY
 from gen3r_bench.models.patch_autoencoder import (
-    LinearCode,
     PatchAutoencoderConfig,
     PatchVideoAutoencoder,
     chunk_patches,
@@ -25,6 +24,7 @@ from gen3r_bench.models.video_autoencoder import SPATIAL_RATIO, VideoAutoencoder
 from gen3r_bench.models.wan.vae import WanVaeConfig
 from gen3r_bench.training.latents import drawn_clips, first_clips, normal_noise, statistics_of
 from gen3r_bench.training.mini_recipe import MiniRecipe
+from gen3r_bench.training.principal_components import principal_components
 from gen3r_bench.training.schedule import Schedule
 
 
@@ -127,23 +127,6 @@ def divergence_from_normal(posterior: DiagonalGaussian) -> Tensor:
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     divergence: Tensor = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
     return divergence
-
-
-def principal_components(patches: Tensor, count: int) -> LinearCode:
-    """The ``count`` directions of largest variance of patches [B, D, k, h, w], each with its largest entry positive.
-
-    A direction that the patches hardly use counts as having a thousandth of the largest deviation, since latents are
-    divided by it.
-    """
-    vectors = patches.transpose(0, 1).flatten(1).double()
-    mean = vectors.mean(1)
-    centred = vectors - mean[:, None]
-    variances, directions = torch.linalg.eigh(centred @ centred.T / vectors.shape[1])
-    directions = directions[:, -count:].flip(1).T
-    largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
-    deviation = variances[-count:].flip(0).clamp(min=0).sqrt()
-    deviation = deviation.clamp(min=max(1e-3 * float(deviation[0]), 1e-6))
-    return LinearCode(mean.float(), (directions * largest.sign()).float(), deviation.float())
 
 
 REFERENCE: Final = WanVaeRecipe(

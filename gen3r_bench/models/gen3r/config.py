@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+from gen3r_bench.models.adapter_checkpoint import KnownAdapterConfig
 from gen3r_bench.models.geometry_adapter import GeometryAdapterConfig
 from gen3r_bench.models.joint.config import JointConfig
 from gen3r_bench.models.vggt import VggtConfig
@@ -23,7 +24,7 @@ class Gen3rConfig(JointConfig):
         InputError: where two of them do not fit together; the message names both numbers.
     """
 
-    adapter: GeometryAdapterConfig
+    adapter: KnownAdapterConfig
     vggt: VggtConfig
 
     def _agreements(self) -> tuple[tuple[str, int, str, int], ...]:
@@ -31,7 +32,12 @@ class Gen3rConfig(JointConfig):
         return (
             *JointConfig._agreements(self),
             ("out_dim of transformer", latent, "latent channels of geo_adapter", self.adapter.latent_channels),
-            ("input_dim of geo_adapter", self.adapter.token_channels, "five VGGT tokens", 5 * self.vggt.token_width),
+            (
+                "token channels of geo_adapter",
+                self.adapter.token_channels,
+                "five VGGT tokens",
+                5 * self.vggt.token_width,
+            ),
         )
 
     @classmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gen3r_bench.models.adapter_checkpoint import adapter_config
 from gen3r_bench.models.gen3r.config import Gen3rConfig
 from gen3r_bench.models.gen3r.folder import ADAPTER, PARTS, VGGT
-from gen3r_bench.models.geometry_adapter import adapter_config
 from gen3r_bench.models.joint.checkpoint import Part
 from gen3r_bench.models.joint.file import Frozen, JointFile
 from gen3r_bench.models.vggt_checkpoint import vggt_config_at

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.adapter_checkpoint import adapter_config, build_adapter
 from gen3r_bench.models.folder import read_config
 from gen3r_bench.models.gen3r.config import Gen3rConfig
-from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
 from gen3r_bench.models.joint.checkpoint import IMAGE, TEXT, TRANSFORMER, VAE, Part, below_model, itself
 from gen3r_bench.models.joint.folder import JointFolder
 from gen3r_bench.models.vggt import Vggt, VggtConfig
@@ -19,7 +19,7 @@ ADAPTER: Final = Part(
     "adapter",
     "geo_adapter",
     "geometry adapter",
-    lambda c: GeometryAdapter(c.adapter),
+    lambda c: build_adapter(c.adapter),
     below_model,
     "model.",
     lambda _: ("mean", "std"),
@@ -79,4 +79,4 @@ class Gen3rFolder(JointFolder[Gen3rConfig]):
             return vggt_config(path) if path.is_file() else VggtConfig.official()
 
         adapter = self._config_file(ADAPTER)
-        return {**super()._readers(), "adapter": lambda: GeometryAdapterConfig.from_json(adapter), "vggt": vggt}
+        return {**super()._readers(), "adapter": lambda: adapter_config(adapter), "vggt": vggt}

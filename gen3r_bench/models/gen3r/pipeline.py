@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gen3r_bench.models.gen3r.config import Gen3rConfig
-from gen3r_bench.models.geometry_adapter import GeometryAdapter, unpack_tokens
+from gen3r_bench.models.geometry_adapter import unpack_tokens
 from gen3r_bench.models.joint.conditioning import SPATIAL_RATIO, parted
 from gen3r_bench.models.joint.pipeline import ClipInputs, JointPipeline, Sampling, dtype_of
+from gen3r_bench.models.token_adapter import TokenAdapter
 from gen3r_bench.models.vggt import Vggt, cameras_from_pose_encoding
 from gen3r_bench.scene import Cameras, unproject_depth
 
@@ -62,7 +63,7 @@ class Gen3rPipeline(JointPipeline[Gen3rConfig]):
         size = (appearance.shape[-2] * SPATIAL_RATIO, appearance.shape[-1] * SPATIAL_RATIO)
         rgb = self.decode_frames(appearance)
         with self.parts.use("adapter") as module:
-            adapter = cast("GeometryAdapter", module)
+            adapter = cast("TokenAdapter", module)
             token_map = adapter.decode(geometry.to(dtype_of(adapter)), latents_per_chunk=self._latents_per_chunk)
             tokens = unpack_tokens(token_map, patch_start=self.config.vggt.patch_start)
         with self.parts.use("vggt") as module:
