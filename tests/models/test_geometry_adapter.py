@@ -25,6 +25,7 @@ from tiny_autoencoders import (
 from torch import nn
 
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.adapter_checkpoint import load_adapter
 from gen3r_bench.models.geometry_adapter import (
     GeometryAdapter,
     GeometryAdapterConfig,
@@ -188,7 +189,7 @@ def test_other_sizes_and_lengths_are_refused() -> None:
 def test_sizes_of_grid_and_latent() -> None:
     assert ADAPTER_CONFIG.latent_size((40, 40)) == (70, 70)
     assert ADAPTER_CONFIG.grid_size((70, 70)) == (40, 40)
-    same = GeometryAdapterConfig.reference()
+    same = dataclasses.replace(ADAPTER_CONFIG, grid_unit=1, latent_unit=1)
     assert same.latent_size((5, 8)) == same.grid_size((5, 8)) == (5, 8)
 
 
@@ -212,7 +213,7 @@ def test_other_ratios_go_there_and_back(
     assert decoded.shape == tokens.shape
     assert decoded.equal(adapter.decode(adapter.encode(tokens, latents_per_chunk=2).mean, latents_per_chunk=2))
     adapter.save(tmp_path)
-    assert GeometryAdapter.from_folder(tmp_path).config == config
+    assert load_adapter(tmp_path).config == config
 
 
 def vggt_tokens(frames: int = 3, grid: tuple[int, int] = (4, 8)) -> VggtTokens:
@@ -255,7 +256,7 @@ def test_the_camera_token_is_the_mean_over_positions() -> None:
 def test_a_saved_adapter_comes_back(tmp_path: Path) -> None:
     adapter = tiny_adapter()
     adapter.save(tmp_path)
-    back = GeometryAdapter.from_folder(tmp_path)
+    back = load_adapter(tmp_path)
     assert back.config == adapter.config
     assert not back.training
     assert all(
@@ -288,7 +289,7 @@ def test_keys_without_prefix_and_a_trainers_statistics_are_read(tmp_path: Path, 
     (tmp_path / WEIGHTS).unlink()
     extra = {"mean": torch.zeros(16), "std": torch.ones(16)} if trainer else {}
     save_file({**bare, **extra}, tmp_path / ("geo_adapter.safetensors" if trainer else WEIGHTS))
-    back = GeometryAdapter.from_folder(tmp_path)
+    back = load_adapter(tmp_path)
     torch.testing.assert_close(back.encode(token_map(1, SMALL)).mean, adapter.encode(token_map(1, SMALL)).mean)
 
 
@@ -296,7 +297,7 @@ def test_no_configuration_means_no_guess(tmp_path: Path) -> None:
     tiny_adapter().save(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(InputError, match=r"config\.json is missing"):
-        GeometryAdapter.from_folder(tmp_path)
+        load_adapter(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_weights_must_cover_the_network_exactly(tmp_path: Path) -> None:
     moved = tensors.pop("model.encoder.conv1.weight")
     save_file({**tensors, "model.encoder.conv9.weight": moved}, tmp_path / WEIGHTS)
     with pytest.raises(InputError, match=r"1 missing: encoder\.conv1\.weight.*1 unexpected: encoder\.conv9\.weight"):
-        GeometryAdapter.from_folder(tmp_path)
+        load_adapter(tmp_path)
 
 
 def test_training_reaches_every_parameter() -> None:

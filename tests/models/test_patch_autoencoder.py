@@ -13,9 +13,9 @@ from tiny_autoencoders import clip, latent, relative_difference, with_formula_we
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.folder import CONFIG_KEY
+from gen3r_bench.models.linear_code import LinearCode
 from gen3r_bench.models.patch_autoencoder import (
     CLASS_NAME,
-    LinearCode,
     PatchAutoencoderConfig,
     PatchVideoAutoencoder,
     chunk_frames,
@@ -127,7 +127,8 @@ def test_a_new_network_with_a_linear_code_is_that_code() -> None:
     codes = []
     for numbers in (192, 768):
         directions = np.linalg.qr(draw.normal(size=(numbers, 16)))[0].T
-        parts = (0.1 * draw.normal(size=numbers), directions, draw.uniform(0.5, 2, 16))
+        deviation = draw.uniform(0.5, 2, 16)
+        parts = (0.1 * draw.normal(size=numbers), directions / deviation[:, None], (directions * deviation[:, None]).T)
         codes.append(LinearCode(*(torch.from_numpy(part).float() for part in parts)))
     network.start_from(*codes)
     video = clip(9, SIZE)
@@ -139,14 +140,12 @@ def test_a_new_network_with_a_linear_code_is_that_code() -> None:
         (chunk_patches(video[:, :, 1:]), posterior.mean[:, :, 1:], codes[1], slice(1, None)),
     ):
         vectors = patches.transpose(0, 1).flatten(1).numpy()
-        centre, directions, deviation = (part.numpy() for part in code)
-        components = directions @ (vectors - centre[:, None])
-        np.testing.assert_allclose(
-            mean.transpose(0, 1).flatten(1), components / deviation[:, None], rtol=1e-4, atol=1e-5
-        )
+        centre, into, out = (part.numpy() for part in code)
+        components = into @ (vectors - centre[:, None])
+        np.testing.assert_allclose(mean.transpose(0, 1).flatten(1), components, rtol=1e-4, atol=1e-5)
         fold = first_patches if place.stop else chunk_patches
         rebuilt = fold(decoded[:, :, place]).transpose(0, 1).flatten(1)
-        np.testing.assert_allclose(rebuilt, directions.T @ components + centre[:, None], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(rebuilt, out @ components + centre[:, None], rtol=1e-4, atol=1e-5)
     assert float(posterior.logvar.max()) == float(posterior.logvar.min()) == -8
 
 

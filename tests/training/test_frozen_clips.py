@@ -12,8 +12,9 @@ from tiny_gen3r import fill
 
 from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MiniDataset
+from gen3r_bench.models.adapter_checkpoint import load_adapter
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
-from gen3r_bench.models.geometry_adapter import GeometryAdapter, pack_tokens
+from gen3r_bench.models.geometry_adapter import pack_tokens
 from gen3r_bench.models.joint.words import WordTokenizer
 from gen3r_bench.models.vggt import cameras_from_pose_encoding
 from gen3r_bench.models.vggt_checkpoint import load_vggt
@@ -37,7 +38,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
     fields: dict[str, Any] = {
         "autoencoder": load_autoencoder(Path(write_autoencoder(folder))),
         "vggt": load_vggt(Path(write_vggt(folder))),
-        "adapter": GeometryAdapter.from_folder(Path(write_adapter(folder))),
+        "adapter": load_adapter(Path(write_adapter(folder))),
         "text": fill(TextEncoder(TextConfig.tiny())).eval(),
         "image": fill(ImageEncoder(ImageConfig.tiny())).eval(),
         "tokenizer": WordTokenizer(("camera", "room")),

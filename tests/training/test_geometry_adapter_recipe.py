@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch.distributions import Normal, kl_divergence
 
 from gen3r_bench.baselines.gen3r_vae_only import Gen3rVaeOnly
 from gen3r_bench.errors import InputError
+from gen3r_bench.models.adapter_checkpoint import load_adapter
+from gen3r_bench.models.code_adapter import CodeAdapter, CodeAdapterConfig
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig, pack_tokens, unpack_tokens
 from gen3r_bench.training import geometry_adapter
 from gen3r_bench.training.adapter_start import AdapterStart, ScaledAdapter
@@ -200,7 +203,7 @@ def test_trained_killed_resumed_and_released(tmp_path: Path, make: Make) -> None
     train(recipe, tmp_path / "killed", cpu=True)
     assert read_losses(tmp_path / "killed") == read_losses(tmp_path / "whole")
     weights, card, _ = release(recipe, whole, tmp_path / "whole", "tiny")
-    adapter = GeometryAdapter.from_folder(weights, dtype=torch.float32)
+    adapter = load_adapter(weights, dtype=torch.float32)
     assert adapter.config == recipe.shipped(whole).config
     method = Gen3rVaeOnly.load(str(weights), device="cpu")
     assert method.vggt.state_dict().keys() == recipe._vggt.state_dict().keys()
@@ -222,7 +225,7 @@ def test_a_start_of_its_own_is_trained_and_folded_in(make: Make, tmp_path: Path)
         assert begun.adapter.encode(tokens).logvar.eq(-5).all()
     trained = train(recipe, tmp_path, cpu=True)
     weights, _, _ = release(recipe, trained, tmp_path, "tiny")
-    shipped = GeometryAdapter.from_folder(weights, dtype=torch.float32)
+    shipped = load_adapter(weights, dtype=torch.float32)
     assert isinstance(trained, ScaledAdapter)
     mean, std = (
         torch.tensor(each).view(1, -1, 1, 1, 1) for each in (shipped.config.latent_mean, shipped.config.latent_std)
@@ -235,15 +238,50 @@ def test_a_start_of_its_own_is_trained_and_folded_in(make: Make, tmp_path: Path)
         torch.testing.assert_close(shipped.decode(again.mean), decoded, rtol=0.02, atol=0.05)
 
 
+@pytest.mark.parametrize("toward", ["appearance", "normal"])
+def test_a_code_adapter_begins_as_its_clips_code_and_is_released(make: Make, tmp_path: Path, toward: str) -> None:
+    recipe = make(
+        model=dataclasses.replace(CodeAdapterConfig.tiny(ADAPTER.token_channels), narrow=40),
+        toward=toward,
+        start=AdapterStart(clips=2, logvar=-5.0),
+    )
+    begun = recipe.network()
+    assert isinstance(begun, ScaledAdapter)
+    clips = torch.stack([as_clip(recipe._dataset.train_scene(index, recipe._profile).rgb) for index in range(2)])
+    with torch.no_grad():
+        tokens = pack_tokens(recipe._tokens(clips))
+        posterior, decoded = begun(tokens, torch.zeros(2, 16, 2, 2, 2))
+        assert posterior.logvar.eq(-5).all()
+        # two clips' first frames have eight places, which sixteen numbers hold
+        torch.testing.assert_close(decoded[:, :, 0], tokens[:, :, 0], rtol=1e-2, atol=1e-2)
+        agreement = (posterior.mean * recipe._autoencoder.encode(clips).mean).mean()
+        turned = make(**{**recipe.model_dump(), "toward": "appearance"}).network()
+        best = (turned(tokens, torch.zeros(2, 16, 2, 2, 2))[0].mean * recipe._autoencoder.encode(clips).mean).mean()
+    assert float(agreement) <= float(best) + 1e-6
+    assert (float(agreement) < float(best) - 1e-3) == (toward == "normal")
+    trained = train(recipe, tmp_path, cpu=True)
+    weights, card, _ = release(recipe, trained, tmp_path, "tiny")
+    shipped = load_adapter(weights, dtype=torch.float32)
+    assert isinstance(shipped, CodeAdapter)
+    assert "narrow" in json.loads(card.read_text())["recipe"]["model"]
+    with torch.no_grad():
+        again = shipped.decode(shipped.encode(tokens).mean)
+        left = (again - trained(tokens, torch.zeros(2, 16, 2, 2, 2))[1]).abs().mean()
+    # it ships in float16, and so few clips have components of next to no size
+    assert float(left) < 0.05 * float(tokens.std())
+
+
 def test_named_recipes_are_data() -> None:
     for name, recipe in (("reference", REFERENCE), ("without-kl", WITHOUT_KL), ("official", OFFICIAL)):
         facts = json.loads(json.dumps(recipe.facts()))
-        assert ("start" in facts) == (name == "without-kl")
+        assert ("start" in facts) == (name != "official")
         fields = {name: value for name, value in facts.items() if name not in {"recipe", "frozen_sha256", "data"}}
         assert GeometryAdapterRecipe(**fields) == recipe
         assert named_recipe("geometry-adapter", name) is recipe
     assert len({recipe_sha256(recipe) for recipe in (REFERENCE, WITHOUT_KL, OFFICIAL)}) == 3
+    assert isinstance(OFFICIAL.model, GeometryAdapterConfig)
     assert OFFICIAL.model.widths == GeometryAdapterConfig.official().widths
+    assert isinstance(REFERENCE.model, CodeAdapterConfig)
     assert (WITHOUT_KL.toward, WITHOUT_KL.weights.divergence) == ("normal", 0.0)
 
 

@@ -29,7 +29,6 @@ from gen3r_bench.training.wan_vae import (
     ClipBatch,
     WanVaeRecipe,
     divergence_from_normal,
-    principal_components,
 )
 
 
@@ -79,34 +78,6 @@ def test_the_noise_is_normal() -> None:
     noise = torch.cat([drawn(tiny_recipe(), seed).noise.flatten() for seed in range(4)])
     assert abs(float(noise.mean())) < 0.05
     assert abs(float(noise.std()) - 1) < 0.05
-
-
-@settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 16))
-def test_principal_components_are_those_of_a_singular_value_decomposition(seed: int, count: int) -> None:
-    """Oracle: numpy's decomposition of the centred patches, by reconstruction error and by deviation."""
-    draw = np.random.default_rng(seed)
-    vectors = draw.normal(size=(60, 20)) @ draw.normal(size=(20, 24)) + draw.normal(size=24)
-    patches = torch.from_numpy(vectors).reshape(2, 3, 2, 5, 24).permute(0, 4, 1, 2, 3)
-    code = principal_components(patches, count)
-    centred = vectors - vectors.mean(0)
-    singular, directions = np.linalg.svd(centred, full_matrices=False)[1:]
-    best = centred - centred @ directions[:count].T @ directions[:count]
-    ours = code.directions.double().numpy()
-    left = centred - centred @ ours.T @ ours
-    np.testing.assert_allclose((left**2).sum(), (best**2).sum(), rtol=1e-4, atol=1e-6 * (centred**2).sum())
-    np.testing.assert_allclose(code.deviation, singular[:count] / np.sqrt(60), rtol=1e-4)
-    np.testing.assert_allclose(code.mean, vectors.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(ours @ ours.T, np.eye(count), atol=1e-5)
-    assert (np.take_along_axis(ours, np.abs(ours).argmax(1)[:, None], 1) > 0).all()
-
-
-def test_unused_directions_divide_by_nothing_small() -> None:
-    flat = torch.zeros(1, 192, 1, 2, 2)
-    flat[0, 0, 0] = torch.tensor([[1.0, -1.0], [2.0, 0.0]])
-    deviation = principal_components(flat, 4).deviation
-    np.testing.assert_allclose(deviation[1:], float(deviation[0]) * 1e-3, rtol=1e-5)
-    assert principal_components(torch.zeros(1, 192, 1, 2, 2), 4).deviation.min() == pytest.approx(1e-6)
 
 
 def test_training_begins_at_the_principal_components() -> None:
