@@ -25,9 +25,11 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--dataset-option", metavar="NAME=VALUE", help="A reader's choice; repeatable."),
 ]
-Frames = Annotated[int | None, typer.Option(min=1, help="Frames of each clip.  [default: as the protocols have it]")]
+Frames = Annotated[
+    int | None, typer.Option(min=1, help="Frames of each clip.", show_default="as the protocols have it")
+]
 Size = Annotated[
-    int | None, typer.Option(min=1, help="Height and width in pixels.  [default: as the protocols have it]")
+    int | None, typer.Option(min=1, help="Height and width in pixels.", show_default="as the protocols have it")
 ]
 
 
@@ -37,7 +39,7 @@ def split(
     data_root: DataRoot = None,
     dataset_option: Options = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="How many usable scenes.  [default: as the protocols have it]")
+        int | None, typer.Option(min=1, help="How many usable scenes.", show_default="as the protocols have it")
     ] = None,
     protocol: Annotated[
         str | None,
@@ -52,7 +54,7 @@ def split(
     start: Annotated[int | None, typer.Option(min=0, help="First frame.")] = None,
     size: Size = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Manifest to write.  [default: standard output]")
+        Path | None, typer.Option("--out", "-o", help="Manifest to write.", show_default="standard output")
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
@@ -127,7 +129,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder, or an export to add to.")],
     data_root: DataRoot = None,
     dataset_option: Options = None,
-    scenes: Annotated[list[str] | None, typer.Option(help="Only this scene; repeatable.  [default: all]")] = None,
+    scenes: Annotated[list[str] | None, typer.Option(help="Only this scene; repeatable.", show_default="all")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scenes.")] = None,
     frames: Frames = None,
     size: Size = None,

@@ -30,10 +30,10 @@ def doctor(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Without --scene: examine the first N scenes.")] = 3,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of each clip.  [default: as the protocols have it]")
+        int | None, typer.Option(min=1, help="Frames of each clip.", show_default="as the protocols have it")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=16, help="Height and width in pixels.  [default: as the protocols have it]")
+        int | None, typer.Option(min=16, help="Height and width in pixels.", show_default="as the protocols have it")
     ] = None,
     sheet: Annotated[
         Path | None,

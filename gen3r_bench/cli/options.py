@@ -26,7 +26,7 @@ Protocols = Annotated[
     ),
 ]
 DatasetNames = Annotated[
-    list[str] | None, typer.Option("--dataset", "-d", help="Dataset; repeatable.  [default: mini]")
+    list[str] | None, typer.Option("--dataset", "-d", help="Dataset; repeatable.", show_default="mini")
 ]
 DataRoots = Annotated[
     list[str] | None,
@@ -44,7 +44,7 @@ Manifests = Annotated[
     list[Path] | None,
     typer.Option("--manifest", help="Run exactly the scenes that `data split` pinned in this file; one a dataset."),
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.  [default: runs/PROTOCOLS-DATASETS]")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", show_default="runs/PROTOCOLS-DATASETS")]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start anew: an existing run folder is moved aside, not continued.")
 ]
@@ -52,7 +52,7 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the firs
 Scenes = Annotated[
     list[str] | None, typer.Option("--scenes", help="Only this scene; repeatable; the run is then partial.")
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Scenes side by side.  [default: up to 4]")]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Scenes side by side.", show_default="up to 4")]
 Backend = Annotated[
     str,
     typer.Option(
@@ -70,7 +70,8 @@ VbenchPython = Annotated[
     typer.Option(
         "--vbench-python",
         envvar="GEN3R_BENCH_VBENCH_PYTHON",
-        help="Python that has VBench, where another environment has it.  [default: this one]",
+        help="Python that has VBench, where another environment has it.",
+        show_default="this one",
     ),
 ]
 VbenchTimeout = Annotated[
@@ -78,7 +79,8 @@ VbenchTimeout = Annotated[
     typer.Option(
         "--vbench-timeout",
         envvar="GEN3R_BENCH_VBENCH_TIMEOUT",
-        help="End a VBench worker that is silent for so many seconds.  [default: 1800]",
+        help="End a VBench worker that is silent for so many seconds.",
+        show_default="1800",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no closing remarks.")]

@@ -28,18 +28,19 @@ def regress(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", "-m", metavar="ID[@CHECKPOINT]", help="Row to check; repeatable.  [default: every golden's]"
+            "--method", "-m", metavar="ID[@CHECKPOINT]", help="Row to check; repeatable.", show_default="every golden's"
         ),
     ] = None,
     protocol: Annotated[
-        list[str] | None, typer.Option("--protocol", "-p", help="Protocol; repeatable.  [default: every golden's]")
+        list[str] | None, typer.Option("--protocol", "-p", help="Protocol; repeatable.", show_default="every golden's")
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Dataset; repeatable.  [default: every golden's]")
+        list[str] | None, typer.Option("--dataset", "-d", help="Dataset; repeatable.", show_default="every golden's")
     ] = None,
     data_root: options.DataRoots = None,
     goldens: Annotated[
-        Path | None, typer.Option("--goldens", metavar="DIR", help="Folder of goldens.  [default: the shipped ones]")
+        Path | None,
+        typer.Option("--goldens", metavar="DIR", help="Folder of goldens.", show_default="the shipped ones"),
     ] = None,
     device: options.Device = "cpu",
     jobs: options.Jobs = None,
@@ -51,7 +52,7 @@ def regress(
     scenes: Annotated[
         list[str] | None,
         typer.Option(
-            "--scenes", help="With --update: a scene; repeatable.  [default: the old golden's, else a fixed few]"
+            "--scenes", help="With --update: a scene; repeatable.", show_default="the old golden's, else a fixed few"
         ),
     ] = None,
     over: Annotated[
@@ -59,7 +60,8 @@ def regress(
         typer.Option(
             "--over",
             metavar="VARIANT",
-            help="With --update: calibrate on this variant alone, such as '1 thread'; repeatable.  [default: all]",
+            help="With --update: calibrate on this variant alone, such as '1 thread'; repeatable.",
+            show_default="all",
         ),
     ] = None,
     json_: options.Json = False,

@@ -20,16 +20,16 @@ def show(
         typer.Option("--method", "-m", metavar="ROW", help="A row of the run; repeatable, in the order to draw them."),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", "-p", help="Whose predictions.  [default: the run's first]")
+        str | None, typer.Option("--protocol", "-p", help="Whose predictions.", show_default="the run's first")
     ] = None,
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="Where scenes of two datasets share an id.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the predictions.  [default: the run's first]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the predictions.", show_default="the run's first")] = None,
     frames: Annotated[int, typer.Option(min=1, max=12, help="How many frames, spread over the clip.")] = 6,
     data_root: options.DataRoots = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.png", help="Picture to write.  [default: SCENE.png]")
+        Path | None, typer.Option("--out", "-o", metavar="FILE.png", help="Picture to write.", show_default="SCENE.png")
     ] = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,

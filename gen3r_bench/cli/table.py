@@ -37,7 +37,8 @@ SPREADS: Final[dict[Ends, Literal["half-width", "low-high"]]] = {
 def table(
     more_runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN", help="Run folders.")] = None,
     number: Annotated[
-        int | None, typer.Option("--table", "-t", help="A table of the paper, 1 to 9.  [default: the runs' own tables]")
+        int | None,
+        typer.Option("--table", "-t", help="A table of the paper, 1 to 9.", show_default="the runs' own tables"),
     ] = None,
     runs: Annotated[list[Path] | None, typer.Option("--runs", metavar="RUN", help="Run folders.")] = None,
     format_: Annotated[Format, typer.Option("--format", "-f", help="How the table is written.")] = Format.MARKDOWN,

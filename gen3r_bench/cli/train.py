@@ -17,7 +17,8 @@ def train(
         str, typer.Option("--config", help="`reference`: what this package ships; `official`: the authors' sizes.")
     ] = "reference",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the training.  [default: runs/train-METHOD-CONFIG]")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the training.", show_default="runs/train-METHOD-CONFIG"),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Another length; the result is then no longer the config's.")
