@@ -11,7 +11,7 @@ from gen3r_bench.locations import shipped_weights
 from gen3r_bench.models.joint.file import read_file
 from gen3r_bench.training.recipes import named_recipe
 
-MOST_BYTES = 60 * 2**20
+MOST_BYTES = 60_000_000
 """Of all shipped weights."""
 METHODS = ("gen3r", "gen3r-two-stage", "gen3r-without-kl", "wvd")
 
