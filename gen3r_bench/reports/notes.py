@@ -42,8 +42,13 @@ class Footnotes:
 
 
 def shortened(reason: str) -> str:
+    """In one line of bounded length; where an error says its remedy last, that is kept, unless it takes most of it."""
     line = " ".join(reason.split())
-    return line if len(line) <= _REASON_LENGTH else line[: _REASON_LENGTH - 1] + "…"
+    if len(line) <= _REASON_LENGTH:
+        return line
+    told, _, remedy = line.rpartition(" (fix: ")
+    kept = f" (fix: {remedy}" if told and len(remedy) <= _REASON_LENGTH // 2 else ""
+    return line[: _REASON_LENGTH - 1 - len(kept)] + "…" + kept
 
 
 def clip_notes(shown: Sequence[tuple[Run, Sequence[PlanEntry]]]) -> list[str]:
