@@ -19,7 +19,7 @@ from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MINI_VERSION, MiniDataset
 from gen3r_bench.datasets.mini.cache import Arrays, ClipCache, cache_folder
 from gen3r_bench.models.causal3d import DiagonalGaussian
-from gen3r_bench.models.geometry_adapter import pack_tokens
+from gen3r_bench.models.geometry_adapter import pack_tokens, unpack_tokens
 from gen3r_bench.models.joint.conditioning import Fill, visible_clip
 from gen3r_bench.models.token_adapter import TokenAdapter
 from gen3r_bench.models.vggt import Vggt, cameras_from_pose_encoding
@@ -83,6 +83,22 @@ class FrozenNetworks:
         """The posterior of the clip's geometry."""
         assert self.vggt is not None
         return {"geometry": _stacked(self._geometry(self.vggt, scene), 0)}
+
+    @torch.no_grad()
+    def decoded_geometry(self, latent: Tensor) -> Tensor:
+        """What a latent [1, c, f, h, w] of the geometry stands for, on the CPU.
+
+        Returns:
+            [F, H, W, 1] depths of VGGT's heads, or [F, H, W, 3] points in the autoencoder's range.
+        """
+        if self.adapter is None:
+            weights = next(self.autoencoder.parameters())
+            return self.autoencoder.decode(latent.to(weights), clamp=False)[0].permute(1, 2, 3, 0).float().cpu()
+        assert self.vggt is not None
+        token_map = self.adapter.decode(latent.to(next(self.adapter.parameters())))
+        tokens = unpack_tokens(token_map, patch_start=self.vggt.config.patch_start)
+        size = (tokens.grid[0] * self.vggt.config.patch_size, tokens.grid[1] * self.vggt.config.patch_size)
+        return self.vggt.decode(tokens, size, points=False).depth[0].float().cpu()
 
     def text_features(self, prompt: str) -> Tensor:
         """[n, dim] features of a prompt's own tokens."""

@@ -33,6 +33,7 @@ REFERENCE: Final = JointRecipe(
     shift=6.0,
     least_sigma=1.0,
     weigh_channels="posterior",
+    depth_share=0.75,
     matching_blocks=(1, 2),
     matching_heads=2,
     matching_weight=0.05,

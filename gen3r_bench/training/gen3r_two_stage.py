@@ -9,7 +9,7 @@ from gen3r_bench.training import gen3r
 from gen3r_bench.training.joint import JointRecipe
 
 _ALONE: Final[dict[str, Any]] = {
-    "method": "gen3r-two-stage", "geometry": "none", "axis": "alone", "vggt": None, "adapter": None
+    "method": "gen3r-two-stage", "geometry": "none", "axis": "alone", "vggt": None, "adapter": None, "depth_share": 0.0
 }  # fmt: skip
 
 

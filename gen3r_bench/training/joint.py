@@ -42,6 +42,7 @@ from gen3r_bench.training.attention import matching_loss, watched_attention
 from gen3r_bench.training.flow_matching import LEVELS, clean_error, draw_sigmas, flow_error, noised
 from gen3r_bench.training.frozen_clips import VARIANTS, FrozenClip, FrozenClips, FrozenNetworks
 from gen3r_bench.training.mini_recipe import MiniRecipe
+from gen3r_bench.training.movement import in_metric, movement_metric, square_root
 from gen3r_bench.training.sources import (
     GEN3R,
     OFFICIAL,
@@ -59,6 +60,8 @@ _NORMS: Final = ("norm_q", "norm_k")
 """Of the transformer's attention."""
 ENCODER_SEED: Final = 1
 """Of the encoders that are drawn and never trained."""
+METRIC_CLIPS: Final = 16
+"""Over how many training clips, the first ones, the metric of geometry is measured."""
 
 
 class JointBatch(NamedTuple):
@@ -109,7 +112,9 @@ class JointRecipe(MiniRecipe):
         least_sigma: see ``clean_error``; of no effect on flows.
         weigh_channels: by how much a squared error of the appearance counts: "evenly", or as "posterior" says, in
             proportion to 1 / the channel's variance in the clip's own posterior, with a mean of 1: how sure the
-            autoencoder is of a channel tells how much of the picture hangs on it. The geometry always counts evenly.
+            autoencoder is of a channel tells how much of the picture hangs on it.
+        depth_share: how much of the geometry's squared error counts by how far it moves depth (or points), relative to
+            the distance, in the metric of ``movement_metric``; the rest counts every channel alike.
         matching_blocks: blocks, counted from 0, whose attention is told.
         matching_heads: how many heads of each, from the first on.
         matching_weight: of that term; 0 leaves it out.
@@ -138,6 +143,7 @@ class JointRecipe(MiniRecipe):
     shift: float = Field(default=2.0, gt=0)
     least_sigma: float = Field(default=0.2, gt=0, le=1)
     weigh_channels: Literal["evenly", "posterior"] = "evenly"
+    depth_share: float = Field(default=0.0, ge=0, le=1)
     matching_blocks: tuple[int, ...] = ()
     matching_heads: int = Field(default=1, ge=1)
     matching_weight: float = Field(default=0.0, ge=0)
@@ -160,7 +166,8 @@ class JointRecipe(MiniRecipe):
         named = self._frozen_paths()
         if self.start is not None:
             named["start"] = source_path(*self._start_source(self.start))
-        return self._facts("joint", exclude=["sampling"], frozen_sha256=frozen_sha256(named))
+        unused = [] if self.depth_share else ["depth_share"]
+        return self._facts("joint", exclude=["sampling", *unused], frozen_sha256=frozen_sha256(named))
 
     def network(self) -> JointDit:
         self._require_sources()
@@ -232,7 +239,8 @@ class JointRecipe(MiniRecipe):
                 return clean_error(found, clean, batch.sigmas, least_sigma=self.least_sigma, weights=weights)
             return flow_error(found, clean, noise, weights)
 
-        parts = (answer, batch.latents, batch.noise, batch.weights.expand_as(answer))
+        counted = (self._in_metric(part) for part in (answer, batch.latents, batch.noise))
+        parts = (*counted, batch.weights.expand_as(answer))
         losses = {"total": error(*parts)}
         if self.geometry != "none":
             halves = zip(*(parted(part, self.axis) for part in parts), strict=True)
@@ -242,6 +250,20 @@ class JointRecipe(MiniRecipe):
             losses["matching"] = self._matching(watched, batch)
             losses["total"] = losses["total"] + self.matching_weight * losses["matching"]
         return losses
+
+    def _in_metric(self, latents: Tensor) -> Tensor:
+        """Joint latents whose geometry's squares count as the recipe says."""
+        if not self.depth_share:
+            return latents
+        appearance, geometry = parted(latents, self.axis)
+        return joined(appearance, in_metric(geometry, self._root), self.axis)
+
+    @cached_property
+    def _root(self) -> Tensor:
+        networks = self._clips.networks
+        posteriors = (self._clips.clip(index, 0).geometry for index in range(min(METRIC_CLIPS, self.clips)))
+        means = [posterior.mean[None] for posterior in posteriors if posterior is not None]
+        return square_root(movement_metric(networks.decoded_geometry, means), self.depth_share)
 
     def _matching(self, watched: Sequence[tuple[Tensor, Tensor]], batch: JointBatch) -> Tensor:
         grid = self._token_grid(batch.latents)
