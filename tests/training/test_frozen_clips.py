@@ -14,7 +14,7 @@ from gen3r_bench.datasets.base import ClipProfile
 from gen3r_bench.datasets.mini import MiniDataset
 from gen3r_bench.models.adapter_checkpoint import load_adapter
 from gen3r_bench.models.autoencoder_checkpoint import load_autoencoder
-from gen3r_bench.models.geometry_adapter import pack_tokens
+from gen3r_bench.models.geometry_adapter import pack_tokens, unpack_tokens
 from gen3r_bench.models.joint.words import WordTokenizer
 from gen3r_bench.models.vggt import cameras_from_pose_encoding
 from gen3r_bench.models.vggt_checkpoint import load_vggt
@@ -86,6 +86,10 @@ def test_tokens_pass_the_adapter_and_points_the_autoencoder(networks: Networks) 
     found = clips(lambda: made).clip(1, 0).geometry
     assert found is not None
     torch.testing.assert_close(found.mean, expected, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        back = unpack_tokens(made.adapter.decode(found.mean[None]), patch_start=tokens.patch_start)
+        depth = made.vggt.decode(back, (16, 16)).depth[0]
+    torch.testing.assert_close(made.decoded_geometry(found.mean[None]), depth, atol=1e-5, rtol=1e-4)
 
     points = unproject_depth(
         output.depth[0].numpy(), cameras_from_pose_encoding(output.pose_encoding[0], scene.image_size)
@@ -94,6 +98,11 @@ def test_tokens_pass_the_adapter_and_points_the_autoencoder(networks: Networks) 
     point_networks = networks(adapter=None)
     found = clips(lambda: point_networks, geometry="points").clip(1, 0).geometry
     assert found is not None
+    with torch.no_grad():
+        video = made.autoencoder.decode(found.mean[None], clamp=False)[0]
+    torch.testing.assert_close(
+        point_networks.decoded_geometry(found.mean[None]), video.permute(1, 2, 3, 0), atol=1e-5, rtol=1e-4
+    )
     generator, same = torch.Generator().manual_seed(2), torch.Generator().manual_seed(2)
     drawn = encode_points(made.autoencoder, normalised, generator=generator)[0]
     noise = torch.randn(drawn[None].shape, generator=same)[0]

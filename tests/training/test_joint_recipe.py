@@ -27,6 +27,7 @@ from gen3r_bench.training import gen3r, gen3r_two_stage, gen3r_without_kl, wvd
 from gen3r_bench.training.joint import JointRecipe
 from gen3r_bench.training.loop import train
 from gen3r_bench.training.losses import read_losses
+from gen3r_bench.training.movement import movement_metric
 from gen3r_bench.training.recipes import CONFIGS, named_recipe
 from gen3r_bench.training.release import recipe_sha256, release
 from gen3r_bench.training.schedule import Schedule
@@ -207,6 +208,26 @@ def test_channels_of_which_the_posterior_is_sure_weigh_more(make: Make) -> None:
     assert float(losses["total"]) == pytest.approx(float(losses["appearance"]) / 2)
 
 
+@pytest.mark.parametrize("changes", [{}, {"method": "wvd", "geometry": "points", "adapter": None}])
+def test_errors_of_the_geometry_count_by_how_far_they_move_depth(make: Make, changes: dict[str, Any]) -> None:
+    """Oracle: the quadratic form, of errors along the metric's own directions."""
+    recipe = make(depth_share=0.5, style=ConditionStyle(answer="clean"), least_sigma=1.0, **changes)
+    batch = recipe.draw_batch(draw())
+    means = [recipe._clips.clip(index, 0).geometry.mean[None] for index in range(2)]
+    values, vectors = torch.linalg.eigh(movement_metric(recipe._clips.networks.decoded_geometry, means))
+    assert float(values[1, -1]) > 3 * float(values[1, 0])
+    for place in (0, -1):
+        off = torch.zeros_like(batch.latents)
+        off[:, :, 1, :, 2:] = vectors[1, :, place].view(1, 16, 1, 1)
+        losses = recipe.losses(Oracle(batch.latents + off), batch)
+        # one of two latent frames, a unit vector of 16 channels
+        assert float(losses["geometry"]) == pytest.approx((0.5 * float(values[1, place]) + 0.5) / 32, rel=1e-3)
+        assert float(losses["appearance"]) == 0
+        assert float(losses["total"]) == pytest.approx(float(losses["geometry"]) / 2, rel=1e-4)
+    assert recipe_sha256(recipe) != recipe_sha256(make(**changes))
+    assert "depth_share" not in make(**changes).facts()
+
+
 @pytest.mark.parametrize("axis", ["width", "alone"])
 def test_attention_is_told_where_the_first_frame_shows_a_patch(make: Make, axis: str) -> None:
     told = {"matching_blocks": (1,), "matching_heads": 1, "matching_weight": 0.5, "side": 32, "drop_cameras": 0.5}
@@ -364,7 +385,18 @@ def test_rows_differ_in_their_geometry_alone() -> None:
         (gen3r_without_kl.REFERENCE, {"method", "adapter"}),
         (
             gen3r_two_stage.REFERENCE,
-            {"method", "geometry", "axis", "vggt", "adapter", "model", "schedule", "drop_cameras", "start"},
+            {
+                "method",
+                "geometry",
+                "axis",
+                "vggt",
+                "adapter",
+                "model",
+                "schedule",
+                "drop_cameras",
+                "start",
+                "depth_share",
+            },
         ),
     ):
         other = recipe.model_dump()
