@@ -28,7 +28,7 @@ REFERENCE: Final = JointRecipe(
     text=TextConfig(vocab=128, dim=32, dim_attn=32, dim_ffn=64, num_heads=2, num_layers=1, num_buckets=8),
     image=ImageConfig(image_size=56, patch_size=14, dim=32, num_heads=2, num_layers=2),
     schedule=Schedule(
-        steps=3000, learning_rate=1e-3, warmup_steps=100, decay_steps=2900, weight_decay=0.01, clip_norm=1.0
+        steps=4500, learning_rate=1e-3, warmup_steps=100, decay_steps=4400, weight_decay=0.01, clip_norm=1.0
     ),
     shift=6.0,
     least_sigma=1.0,
