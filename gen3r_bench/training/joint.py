@@ -446,6 +446,8 @@ class JointRecipe(MiniRecipe):
             raise ValueError(f"{self.geometry} need {', '.join(sorted(needed & set(missing)))}")
         if (self.geometry == "none") != (self.axis == "alone"):
             raise ValueError(f"geometry {self.geometry!r} along the axis {self.axis!r}")
+        if self.geometry == "none" and self.depth_share:
+            raise ValueError(f"depth_share {self.depth_share} without geometry")
         return self
 
 

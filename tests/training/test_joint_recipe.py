@@ -370,6 +370,8 @@ def test_a_training_ends_in_a_file_that_says_everything(make: Make, tmp_path: Pa
         ({"geometry": "points", "vggt": None}, "points need vggt"),
         ({"axis": "alone"}, "'tokens' along the axis 'alone'"),
         ({"geometry": "none"}, "'none' along the axis 'width'"),
+        ({**ALONE, "depth_share": 0.5}, "depth_share 0.5 without geometry"),
+        ({"depth_share": -0.1}, "greater than or equal to 0"),
         ({"drop_prompt": 1.5}, "less than or equal to 1"),
     ],
 )
