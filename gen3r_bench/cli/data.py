@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Pin splits to files, check them, and export scenes.", no_args_is_help=True)
 
-DataRoot = Annotated[Path | None, typer.Option("--data-root", metavar="DIR", help="Where the dataset lies on disk.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--dataset-option", metavar="NAME=VALUE", help="A reader's choice; repeatable."),
-]
-Frames = Annotated[
-    int | None, typer.Option(min=1, help="Frames of each clip.", show_default="as the protocols have it")
-]
 Size = Annotated[
     int | None, typer.Option(min=1, help="Height and width in pixels.", show_default="as the protocols have it")
 ]
@@ -36,8 +28,8 @@ Size = Annotated[
 @app.command()
 def split(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="As in `ls datasets`.")],
-    data_root: DataRoot = None,
-    dataset_option: Options = None,
+    data_root: options.OneDataRoot = None,
+    dataset_option: options.OneDatasetOptions = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="How many usable scenes.", show_default="as the protocols have it")
     ] = None,
@@ -49,7 +41,7 @@ def split(
         str | None,
         typer.Option(metavar="NAME", help="Draw from a published list (see `data published`) instead of by our rule."),
     ] = None,
-    frames: Frames = None,
+    frames: options.Frames = None,
     stride: Annotated[int | None, typer.Option(min=1, help="Steps between frames.")] = None,
     start: Annotated[int | None, typer.Option(min=0, help="First frame.")] = None,
     size: Size = None,
@@ -96,7 +88,7 @@ def split(
 @app.command()
 def verify(
     manifest: Annotated[Path, typer.Argument(metavar="FILE", help="A manifest that `data split` wrote.")],
-    data_root: DataRoot = None,
+    data_root: options.OneDataRoot = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -127,11 +119,11 @@ def export(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Whose scenes to write, for example mini.")],
     format_: Annotated[str, typer.Option("--format", "-f", metavar="FORMAT", help="Official layout to write in.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder, or an export to add to.")],
-    data_root: DataRoot = None,
-    dataset_option: Options = None,
+    data_root: options.OneDataRoot = None,
+    dataset_option: options.OneDatasetOptions = None,
     scenes: Annotated[list[str] | None, typer.Option(help="Only this scene; repeatable.", show_default="all")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N scenes.")] = None,
-    frames: Frames = None,
+    frames: options.Frames = None,
     size: Size = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,

@@ -18,20 +18,13 @@ if TYPE_CHECKING:
 
 def doctor(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="As in `ls datasets`.")],
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", metavar="DIR", help="Where the dataset lies on disk.")
-    ] = None,
-    dataset_option: Annotated[
-        list[str] | None,
-        typer.Option("--dataset-option", metavar="NAME=VALUE", help="A reader's choice; repeatable."),
-    ] = None,
+    data_root: options.OneDataRoot = None,
+    dataset_option: options.OneDatasetOptions = None,
     scene: Annotated[
         list[str] | None, typer.Option("--scene", metavar="ID", help="Examine this scene; repeatable.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Without --scene: examine the first N scenes.")] = 3,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of each clip.", show_default="as the protocols have it")
-    ] = None,
+    frames: options.Frames = None,
     size: Annotated[
         int | None, typer.Option(min=16, help="Height and width in pixels.", show_default="as the protocols have it")
     ] = None,

@@ -44,6 +44,17 @@ Manifests = Annotated[
     list[Path] | None,
     typer.Option("--manifest", help="Run exactly the scenes that `data split` pinned in this file; one a dataset."),
 ]
+OneDataRoot = Annotated[Path | None, typer.Option("--data-root", metavar="DIR", help="Where the dataset lies on disk.")]
+
+OneDatasetOptions = Annotated[
+    list[str] | None,
+    typer.Option("--dataset-option", metavar="NAME=VALUE", help="A reader's choice; repeatable."),
+]
+
+Frames = Annotated[
+    int | None, typer.Option(min=1, help="Frames of each clip.", show_default="as the protocols have it")
+]
+
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", show_default="runs/PROTOCOLS-DATASETS")]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start anew: an existing run folder is moved aside, not continued.")
