@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from gen3r_bench.errors import InputError
 from gen3r_bench.models import code_adapter, geometry_adapter
 from gen3r_bench.models.code_adapter import CodeAdapter, CodeAdapterConfig
-from gen3r_bench.models.folder import CONFIG_FILE, class_name
+from gen3r_bench.models.folder import CONFIG_FILE, config_of_class
 from gen3r_bench.models.geometry_adapter import GeometryAdapter, GeometryAdapterConfig
 from gen3r_bench.models.token_adapter import TokenAdapter
 
@@ -24,16 +24,11 @@ def adapter_config(path: Path) -> KnownAdapterConfig:
     Raises:
         InputError: where the configuration is missing, unreadable, or that of another network.
     """
-    place = path / CONFIG_FILE if path.is_dir() else path
-    name = class_name(place)
-    if name == code_adapter.CLASS_NAME:
-        return CodeAdapterConfig.from_json(place)
-    if name in {None, geometry_adapter.CLASS_NAME}:
-        return GeometryAdapterConfig.from_json(place)
-    raise InputError(
-        f"{place} is that of a {name}",
-        expected=f"{geometry_adapter.CLASS_NAME} or {code_adapter.CLASS_NAME}, or no _class_name for Gen3R's",
-    )
+    readers: dict[str, Callable[[Path], KnownAdapterConfig]] = {
+        geometry_adapter.CLASS_NAME: GeometryAdapterConfig.from_json,
+        code_adapter.CLASS_NAME: CodeAdapterConfig.from_json,
+    }
+    return config_of_class(path / CONFIG_FILE if path.is_dir() else path, readers, nameless="Gen3R's")
 
 
 def build_adapter(config: KnownAdapterConfig) -> TokenAdapter:

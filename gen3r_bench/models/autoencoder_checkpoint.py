@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from gen3r_bench.errors import InputError
 from gen3r_bench.models import patch_autoencoder
-from gen3r_bench.models.folder import CONFIG_FILE, class_name, holds_config
+from gen3r_bench.models.folder import CONFIG_FILE, config_of_class, holds_config
 from gen3r_bench.models.patch_autoencoder import PatchAutoencoderConfig, PatchVideoAutoencoder
 from gen3r_bench.models.video_autoencoder import VideoAutoencoder
 from gen3r_bench.models.wan import vae
@@ -28,16 +28,11 @@ def autoencoder_config(path: Path) -> KnownConfig:
     """
     if path.is_file() and not holds_config(path):
         return WanVaeConfig.official()
-    place = path / CONFIG_FILE if path.is_dir() else path
-    name = class_name(place)
-    if name == patch_autoencoder.CLASS_NAME:
-        return PatchAutoencoderConfig.from_json(place)
-    if name in {None, vae.CLASS_NAME}:
-        return WanVaeConfig.from_json(place)
-    raise InputError(
-        f"{place} is that of a {name}",
-        expected=f"{vae.CLASS_NAME} or {patch_autoencoder.CLASS_NAME}, or no _class_name for the Wan VAE",
-    )
+    readers: dict[str, Callable[[Path], KnownConfig]] = {
+        vae.CLASS_NAME: WanVaeConfig.from_json,
+        patch_autoencoder.CLASS_NAME: PatchAutoencoderConfig.from_json,
+    }
+    return config_of_class(path / CONFIG_FILE if path.is_dir() else path, readers, nameless="the Wan VAE")
 
 
 def build_autoencoder(config: KnownConfig) -> VideoAutoencoder:

@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from gen3r_bench.errors import InputError
+
+Config = TypeVar("Config")
 
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "diffusion_pytorch_model.safetensors"
@@ -41,6 +43,26 @@ def class_name(path: Path) -> str | None:
     """
     name = _content(path).get("_class_name")
     return None if name is None else str(name)
+
+
+def config_of_class(path: Path, readers: Mapping[str, Callable[[Path], Config]], *, nameless: str) -> Config:
+    """The configuration at a path, read by what its ``_class_name`` says.
+
+    Args:
+        path: as `read_config` takes it.
+        readers: of each class by its name; the first one also reads a configuration without a name.
+        nameless: what the error says of no name.
+
+    Raises:
+        InputError: as the readers, and where the name is another.
+    """
+    name = class_name(path)
+    reader = next(iter(readers.values())) if name is None else readers.get(name)
+    if reader is None:
+        raise InputError(
+            f"{path} is that of a {name}", expected=f"{' or '.join(readers)}, or no _class_name for {nameless}"
+        )
+    return reader(path)
 
 
 def holds_config(path: Path) -> bool:

@@ -7,19 +7,26 @@ No part of a latent frame depends on later frames.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, NamedTuple, Self
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from gen3r_bench.errors import InputError
 from gen3r_bench.models.causal3d import FRAMES_PER_LATENT, CausalAutoencoder, ChannelNorm, Stream, per_frame
+from gen3r_bench.models.folder import read_config, refuse_unknown, require_ratios
+from gen3r_bench.models.video_autoencoder import SPATIAL_RATIO
 
 Place = Literal["first", "chunk"]
 """The first frame of a clip, or four later ones."""
 
+_STATISTICS: Final = ("latent_mean", "latent_std")
 _FIRST_LOGVAR: Final = -8.0
 """Log variance of an untrained posterior, in units of a principal component's variance: little noise, some room."""
 
@@ -37,6 +44,12 @@ class LinearCode(NamedTuple):
     into: Tensor
     out: Tensor
 
+    def numbers(self, vectors: Tensor) -> Tensor:
+        """Codes [B, c, k, h, w] of vectors [B, D, k, h, w]."""
+        centred = vectors - self.mean.view(1, -1, 1, 1, 1)
+        codes: Tensor = torch.einsum("cd,bdkhw->bckhw", self.into, centred)
+        return codes
+
     def divided(self, scale: Tensor) -> Self:
         """The same code of vectors over ``scale`` [D]."""
         return self._replace(mean=self.mean / scale, into=self.into * scale, out=self.out / scale[:, None])
@@ -44,6 +57,80 @@ class LinearCode(NamedTuple):
     def rotated(self, rotation: Tensor) -> Self:
         """The code whose numbers are ``rotation`` [c, c], orthogonal, times those of this one."""
         return self._replace(into=rotation @ self.into, out=self.out @ rotation.T)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeConfig:
+    """Size of an autoencoder that is a linear code at first; each kind has defaults, and sizes of its own.
+
+    Attributes:
+        class_name: which kind it is, in its ``config.json``.
+        width: channels of the residual blocks.
+        encoder_blocks: how many before the latent.
+        decoder_blocks: how many after it.
+        latent_mean: of each latent channel before normalisation.
+        latent_std: the same, standard deviation.
+    """
+
+    class_name: ClassVar[str]
+    width: int
+    encoder_blocks: int
+    decoder_blocks: int
+    latent_mean: tuple[float, ...] = (0.0,) * 16
+    latent_std: tuple[float, ...] = (1.0,) * 16
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or min(self.encoder_blocks, self.decoder_blocks) < 0:
+            raise InputError(
+                f"width {self.width}, {self.encoder_blocks} and {self.decoder_blocks} blocks",
+                expected="a width of at least 1, and no fewer than 0 blocks",
+            )
+        if len(self.latent_mean) != len(self.latent_std) or min(self.latent_std, default=0) <= 0:
+            raise InputError("latent_mean and latent_std", expected="one mean and one positive deviation a channel")
+
+    @classmethod
+    def from_json(cls, path: Path) -> Self:
+        """What a ``config.json``, or the metadata of a safetensors file, says.
+
+        Raises:
+            InputError: where it is missing, unreadable, or says something that this network does not do.
+        """
+        given = read_config(path)
+        require_ratios(given, path, ("temporal_compression_ratio", "spatial_compression_ratio"))
+        latent = given.pop("latent_channels", None)
+        own: dict[str, Any] = {}
+        for name in cls._sizes():
+            if name not in given:
+                raise InputError(f"{path} lacks {name!r}", expected=f"the config.json of a {cls.class_name}")
+            own[name] = int(given.pop(name))
+        for name in _STATISTICS:
+            if name in given:
+                own[name] = tuple(given.pop(name))
+        refuse_unknown(given, path)
+        config = cls(**own)
+        if latent not in {None, config.latent_channels}:
+            raise InputError(
+                f"{path}: {latent} latent channels", expected=f"{config.latent_channels}, one a latent statistic"
+            )
+        return config
+
+    def to_json(self) -> dict[str, Any]:
+        """Content of a ``config.json``."""
+        return {
+            "_class_name": self.class_name,
+            "latent_channels": self.latent_channels,
+            "temporal_compression_ratio": FRAMES_PER_LATENT,
+            "spatial_compression_ratio": SPATIAL_RATIO,
+            **{name: getattr(self, name) for name in (*self._sizes(), *_STATISTICS)},
+        }
+
+    @classmethod
+    def _sizes(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls) if field.name not in _STATISTICS]
+
+    @property
+    def latent_channels(self) -> int:
+        return len(self.latent_mean)
 
 
 class CodeSize(NamedTuple):
@@ -174,7 +261,6 @@ def code_autoencoder(
     return model
 
 
-@torch.no_grad()
 def start_from(model: CausalAutoencoder, first: LinearCode, chunk: LinearCode) -> None:
     """Set the linear way through a ``code_autoencoder``; with new blocks, that is all that it does."""
     for name, code in (("first", first), ("chunk", chunk)):
@@ -182,13 +268,19 @@ def start_from(model: CausalAutoencoder, first: LinearCode, chunk: LinearCode) -
         out = model.decoder.get_submodule(f"code.{name}")
         assert isinstance(into, nn.Conv2d)
         assert isinstance(out, nn.Conv2d)
-        assert into.bias is not None
-        assert out.bias is not None
-        channels = len(code.into)
-        into.weight[:channels, :, 0, 0] = code.into
-        into.bias[:channels] = -code.into @ code.mean
-        out.weight[..., 0, 0] = code.out
-        out.bias.copy_(code.mean)
+        set_to_code(into, out, code)
+
+
+@torch.no_grad()
+def set_to_code(into: nn.Conv2d, out: nn.Conv2d, code: LinearCode) -> None:
+    """Make the first c channels of one layer a code's way in, and another layer its way out; both look at a place."""
+    assert into.bias is not None
+    assert out.bias is not None
+    channels = len(code.into)
+    into.weight[:channels, :, 0, 0] = code.into
+    into.bias[:channels] = -code.into @ code.mean
+    out.weight[..., 0, 0] = code.out
+    out.bias.copy_(code.mean)
 
 
 def _first_and_rest(x: Tensor, *, begins: bool) -> list[tuple[Place, Tensor]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import torch
 import torch.nn.functional as nnf
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gen3r_bench.errors import InputError
 from gen3r_bench.models.causal3d import FRAMES_PER_LATENT, per_frame
-from gen3r_bench.models.folder import CONFIG_FILE, read_config, refuse_unknown, require_ratios
+from gen3r_bench.models.folder import CONFIG_FILE
 from gen3r_bench.models.linear_code import (
+    CodeConfig,
     CodeDecoder,
     CodeEncoder,
     CodeSize,
@@ -39,31 +40,16 @@ CHUNK_NUMBERS: Final = FRAMES_PER_LATENT * FIRST_NUMBERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchAutoencoderConfig:
-    """Size of a patch autoencoder; the defaults are those of the checkpoint that ships.
+class PatchAutoencoderConfig(CodeConfig):
+    """Size of a patch autoencoder; the defaults are those of the checkpoint that ships."""
 
-    Attributes:
-        width: channels of the residual blocks.
-        encoder_blocks: how many before the latent.
-        decoder_blocks: how many after it.
-        latent_mean: of each latent channel before normalisation.
-        latent_std: the same, standard deviation.
-    """
-
+    class_name: ClassVar[str] = CLASS_NAME
     width: int = 256
     encoder_blocks: int = 3
     decoder_blocks: int = 5
-    latent_mean: tuple[float, ...] = (0.0,) * 16
-    latent_std: tuple[float, ...] = (1.0,) * 16
 
     def __post_init__(self) -> None:
-        if self.width < 1 or min(self.encoder_blocks, self.decoder_blocks) < 0:
-            raise InputError(
-                f"width {self.width}, {self.encoder_blocks} and {self.decoder_blocks} blocks",
-                expected="a width of at least 1, and no fewer than 0 blocks",
-            )
-        if len(self.latent_mean) != len(self.latent_std) or min(self.latent_std, default=0) <= 0:
-            raise InputError("latent_mean and latent_std", expected="one mean and one positive deviation a channel")
+        CodeConfig.__post_init__(self)
         if self.latent_channels > FIRST_NUMBERS:
             raise InputError(f"{self.latent_channels} latent channels", expected=f"at most {FIRST_NUMBERS}")
 
@@ -71,50 +57,6 @@ class PatchAutoencoderConfig:
     def tiny(cls) -> Self:
         """A size for tests, of the same structure."""
         return cls(width=8, encoder_blocks=1, decoder_blocks=2)
-
-    @classmethod
-    def from_json(cls, path: Path) -> Self:
-        """What a ``config.json``, or the metadata of a safetensors file, says.
-
-        Raises:
-            InputError: where it is missing, unreadable, or says something that this network does not do.
-        """
-        given = read_config(path)
-        require_ratios(given, path, ("temporal_compression_ratio", "spatial_compression_ratio"))
-        latent = given.pop("latent_channels", None)
-        own: dict[str, Any] = {}
-        for name in ("width", "encoder_blocks", "decoder_blocks"):
-            if name not in given:
-                raise InputError(f"{path} lacks {name!r}", expected=f"the config.json of a {CLASS_NAME}")
-            own[name] = int(given.pop(name))
-        for name in ("latent_mean", "latent_std"):
-            if name in given:
-                own[name] = tuple(given.pop(name))
-        refuse_unknown(given, path)
-        config = cls(**own)
-        if latent not in {None, config.latent_channels}:
-            raise InputError(
-                f"{path}: {latent} latent channels", expected=f"{config.latent_channels}, one a latent statistic"
-            )
-        return config
-
-    def to_json(self) -> dict[str, Any]:
-        """Content of a ``config.json``."""
-        return {
-            "_class_name": CLASS_NAME,
-            "latent_channels": self.latent_channels,
-            "temporal_compression_ratio": FRAMES_PER_LATENT,
-            "spatial_compression_ratio": SPATIAL_RATIO,
-            "width": self.width,
-            "encoder_blocks": self.encoder_blocks,
-            "decoder_blocks": self.decoder_blocks,
-            "latent_mean": self.latent_mean,
-            "latent_std": self.latent_std,
-        }
-
-    @property
-    def latent_channels(self) -> int:
-        return len(self.latent_mean)
 
 
 class PatchVideoAutoencoder(VideoAutoencoder):

@@ -5,18 +5,15 @@ A latent has 1/4 of the frames (the first frame is one of its own); its height a
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gen3r_bench.models.causal3d import CausalAutoencoder, DiagonalGaussian, check_clip, latent_frames
-from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
-from gen3r_bench.models.folder import save_folder
+from gen3r_bench.models.causal3d import DiagonalGaussian, check_clip, latent_frames
+from gen3r_bench.models.latent_autoencoder import LatentAutoencoder, LatentConfig
 
 
-class AdapterConfig(Protocol):
+class AdapterConfig(LatentConfig, Protocol):
     """Size of a geometry adapter."""
 
     @property
@@ -27,42 +24,22 @@ class AdapterConfig(Protocol):
     def grid_unit(self) -> int:
         """Token grids have multiples of it in height and width."""
 
-    @property
-    def latent_mean(self) -> tuple[float, ...]:
-        """Of each latent channel before normalisation."""
-
-    @property
-    def latent_std(self) -> tuple[float, ...]:
-        """The same, standard deviation."""
-
-    @property
-    def latent_channels(self) -> int:
-        """One a latent statistic."""
-
     def latent_size(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the latent of a token grid; InputError where there is none."""
 
     def grid_size(self, latent: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the token grid of a latent; InputError where there is none."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Content of a ``config.json``."""
 
-
-class TokenAdapter(nn.Module):
+class TokenAdapter(LatentAutoencoder):
     """Autoencoder between token maps [B, C, F, h, w] and normalised latents [B, c, 1 + (F - 1) / 4, h', w'].
 
     Attributes:
-        title: what an error calls it.
-        config: sizes and latent statistics.
-        model: the network; files name its parameters, with ``model.`` before each or not.
         way_in: name of the layer that tokens meet first; its weight's second axis is theirs.
         way_out: name of the layer that tokens leave last; its weight's first axis is theirs, and its bias's only one.
     """
 
-    title: ClassVar[str]
     config: AdapterConfig
-    model: CausalAutoencoder
     way_in: ClassVar[str]
     way_out: ClassVar[str]
 
@@ -105,26 +82,3 @@ class TokenAdapter(nn.Module):
         posterior = self.encode(tokens, latents_per_chunk=latent_frames(tokens.shape[2]))
         drawn = posterior.mean + posterior.std * noise
         return posterior, self.decode(drawn, latents_per_chunk=drawn.shape[2])
-
-    def read_weights(self, path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Self:
-        """Take the weights in a folder or file, and return itself on the device, in evaluation mode.
-
-        Build it on the meta device, and nothing is held twice. The ``mean`` and ``std`` of a trainer's export are
-        passed over.
-
-        Raises:
-            InputError: where a file is missing, or the weights are not exactly those of the configured size.
-        """
-        load_exactly(
-            self.model,
-            read_safetensors(path),
-            what=f"{self.title} in {path}",
-            ignore=("mean", "std"),
-            strip_prefix="model.",
-            dtype=dtype,
-        )
-        return self.to(device).eval()
-
-    def save(self, folder: Path) -> None:
-        """Write ``config.json`` and the weights into a folder, under the official keys where there are any."""
-        save_folder(self, self.config.to_json(), folder)

@@ -7,37 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gen3r_bench.errors import InputError
-from gen3r_bench.models.causal3d import CausalAutoencoder, DiagonalGaussian, check_clip, latent_frames
-from gen3r_bench.models.checkpoint import load_exactly, read_safetensors
-from gen3r_bench.models.folder import save_folder
+from gen3r_bench.models.causal3d import DiagonalGaussian, check_clip, latent_frames
+from gen3r_bench.models.latent_autoencoder import LatentAutoencoder
 
 SPATIAL_RATIO: Final = 8
-
-
-class AutoencoderConfig(Protocol):
-    """Size of an autoencoder."""
-
-    @property
-    def latent_mean(self) -> tuple[float, ...]:
-        """Of each latent channel before normalisation."""
-
-    @property
-    def latent_std(self) -> tuple[float, ...]:
-        """The same, standard deviation."""
-
-    @property
-    def latent_channels(self) -> int:
-        """One a latent statistic."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Content of a ``config.json``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +40,8 @@ class Tiling:
             )
 
 
-class VideoAutoencoder(nn.Module):
-    """Between clips [B, 3, F, H, W] in [-1, 1] and normalised latents [B, c, 1 + (F - 1) / 4, H / 8, W / 8].
-
-    Attributes:
-        title: what an error calls it.
-        config: sizes and latent statistics.
-        model: the network; official files name its parameters, with ``model.`` before each or not.
-    """
-
-    title: ClassVar[str]
-    config: AutoencoderConfig
-    model: CausalAutoencoder
+class VideoAutoencoder(LatentAutoencoder):
+    """Between clips [B, 3, F, H, W] in [-1, 1] and normalised latents [B, c, 1 + (F - 1) / 4, H / 8, W / 8]."""
 
     def encode(self, clip: Tensor, *, latents_per_chunk: int = 1, tiling: Tiling | None = None) -> DiagonalGaussian:
         """Posterior of a clip.
@@ -143,28 +112,6 @@ class VideoAutoencoder(nn.Module):
         posterior = self.encode(clip, latents_per_chunk=latent_frames(clip.shape[2]))
         drawn = posterior.mean + posterior.std * noise
         return posterior, self.decode(drawn, latents_per_chunk=drawn.shape[2], clamp=False)
-
-    def read_weights(self, path: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Self:
-        """Take the weights in a folder or file, and return itself on the device, in evaluation mode.
-
-        Build it on the meta device, and nothing is held twice.
-
-        Raises:
-            InputError: where a file is missing, or the weights are not exactly those of the configured size.
-        """
-        load_exactly(
-            self.model,
-            read_safetensors(path),
-            what=f"{self.title} in {path}",
-            ignore=("mean", "std"),  # of a trainer's export: the configuration has them
-            strip_prefix="model.",
-            dtype=dtype,
-        )
-        return self.to(device).eval()
-
-    def save(self, folder: Path) -> None:
-        """Write ``config.json`` and the weights, under the official keys, into a folder."""
-        save_folder(self, self.config.to_json(), folder)
 
 
 def _in_tiles(

@@ -102,7 +102,7 @@ def start_code(adapter: CodeAdapter, tokens: Tensor, appearance: Tensor | None) 
     config = adapter.config
     of_tokens = principal_components(tokens, config.narrow)
     deviation = of_tokens.out.norm(dim=0)
-    narrowed = torch.einsum("cd,bdfhw->bcfhw", of_tokens.into, tokens - _over_channels(of_tokens.mean))
+    narrowed = of_tokens.numbers(tokens)
     codes = []
     for place, numbers in (
         (slice(1), narrowed[:, :, :1]),
@@ -112,8 +112,7 @@ def start_code(adapter: CodeAdapter, tokens: Tensor, appearance: Tensor | None) 
         scale = deviation.repeat_interleave(numbers.shape[1] // config.narrow)
         code = principal_components(numbers * _over_channels(scale), config.latent_channels).divided(scale)
         if appearance is not None:
-            found = torch.einsum("cd,bdfhw->bcfhw", code.into, numbers - _over_channels(code.mean))
-            code = code.rotated(rotation_toward(found, appearance[:, :, place]))
+            code = code.rotated(rotation_toward(code.numbers(numbers), appearance[:, :, place]))
         codes.append(code)
     adapter.start_from(of_tokens, *codes)
 
